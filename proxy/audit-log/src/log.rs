@@ -1,0 +1,639 @@
+//! The log that is being written.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
+};
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    clock::unix_micros,
+    frame::{Draft, ENVELOPE, MAX_HEADER, MAX_SEALED, OVERHEAD},
+    key::PublicKey,
+    payload::{DataKeyRecord, LogStart, LogStop, Payload, Rotate},
+    record::{Durable, RecordRef, Seq},
+    seal::{DataKey, TAG},
+    start::{self, StartError},
+    storage::{Disk, Storage},
+    value::{Code, Digest, Name},
+    writer::Writer,
+};
+
+/// How a log is written.
+pub struct LogOptions {
+    /// Who can open sealed parts. At least one.
+    pub recipients: Vec<PublicKey>,
+    /// A segment that has grown to this many bytes is followed by a new one.
+    pub segment_bytes: u64,
+    /// Most records that wait to become durable; more are refused.
+    pub queue_records: usize,
+    /// Most bytes that wait to become durable; more are refused.
+    pub queue_bytes: usize,
+    /// What the first record says about this process.
+    pub about: About,
+    /// Where segments go.
+    pub storage: Box<dyn Storage>,
+}
+
+/// What the first record of a run says about the process.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The machine.
+    pub host: Name,
+    /// Chaperone's version.
+    pub build: Name,
+    /// The policy engine and its version.
+    pub engine: Name,
+    /// How the engine was set up.
+    pub engine_flags: Name,
+    /// Digest of the configuration.
+    pub configuration: Digest,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self {
+            host: Name::new(""),
+            build: Name::new(""),
+            engine: Name::new(""),
+            engine_flags: Name::new(""),
+            configuration: Digest::ZERO,
+        }
+    }
+}
+
+impl LogOptions {
+    /// Smallest segment in bytes.
+    pub const MIN_SEGMENT: u64 = 4096;
+
+    /// The usual ones: segments of 64 MiB, 65,536 records or 64 MiB waiting.
+    #[must_use]
+    pub fn new(recipients: Vec<PublicKey>) -> Self {
+        Self {
+            recipients,
+            segment_bytes: 64 << 20,
+            queue_records: 1 << 16,
+            queue_bytes: 64 << 20,
+            about: About::default(),
+            storage: Box::new(Disk),
+        }
+    }
+}
+
+/// The log has failed, for good: after an error of a write or sync nobody knows what is on disk, and
+/// a second sync would lie. Only a new run can go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the audit log has failed while {doing}: {error}; no statement can run until the cause is mended and the proxy restarted"
+)]
+pub struct LogFailed {
+    /// What it was doing.
+    pub doing: &'static str,
+    /// What the system said.
+    pub error: Arc<io::Error>,
+}
+
+impl LogFailed {
+    pub(crate) fn new(doing: &'static str, error: io::Error) -> Self {
+        Self {
+            doing,
+            error: Arc::new(error),
+        }
+    }
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log has failed.
+    #[error(transparent)]
+    Failed(#[from] LogFailed),
+    /// Too much is waiting for the disk already.
+    #[error("the audit log's queue is full: the disk does not keep up")]
+    Full,
+    /// The log was closed.
+    #[error("the audit log is closed")]
+    Closed,
+    /// The record is larger than a record may be.
+    #[error("the record is too large: {bytes} bytes, at most {most}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// The payload is no JSON.
+    #[error("the record cannot be written as JSON")]
+    Encode,
+}
+
+/// What the writer tells after each batch.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Everything up to this sequence is on disk.
+    Durable(Seq),
+    /// The log has failed. Nothing else follows.
+    Failed(LogFailed),
+}
+
+/// Figures for health checks and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// The last sequence that was given out.
+    pub appended: u64,
+    /// The last one that is on disk.
+    pub durable: u64,
+    /// Bytes that wait.
+    pub queued_bytes: usize,
+    /// Records refused because the queue was full.
+    pub refused: u64,
+    /// Syncs done.
+    pub syncs: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// The current segment's number.
+    pub segment: u32,
+    /// How long the last write and sync took, in microseconds.
+    pub last_sync_micros: u64,
+    /// Why it failed.
+    pub failed: Option<LogFailed>,
+}
+
+/// An append-only log that one process run writes.
+///
+/// [`Log::append`] gives out sequences and never blocks on the disk; one thread seals, chains,
+/// writes and syncs whatever has come together, and then moves the watermark
+/// ([`Log::durable`]). Dropping a log writes what was appended but no `log-stop`; the next run
+/// records that. Use [`Log::close`].
+pub struct Log {
+    shared: Arc<Shared>,
+    recipients: Vec<PublicKey>,
+    folder: PathBuf,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    _lock: File,
+}
+
+pub(crate) struct Shared {
+    pub(crate) log: Uuid,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) wake: Condvar,
+    pub(crate) durable: AtomicU64,
+    pub(crate) failed: OnceLock<LogFailed>,
+    /// For threads that wait for the watermark.
+    pub(crate) moved: Condvar,
+    pub(crate) moved_lock: Mutex<()>,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) written: AtomicU64,
+    pub(crate) last_sync: AtomicU64,
+    refused: AtomicU64,
+    began: Instant,
+    segment_bytes: u64,
+    queue_records: u64,
+    queue_bytes: usize,
+}
+
+pub(crate) struct Queue {
+    pub(crate) items: Vec<Item>,
+    /// Bytes that are queued or being written.
+    pub(crate) bytes: usize,
+    /// Whether the writer waits for a wake-up.
+    pub(crate) idle: bool,
+    pub(crate) closing: bool,
+    next: u64,
+    segment: u32,
+    segment_fill: u64,
+}
+
+pub(crate) enum Item {
+    Record(Draft),
+    /// The last record of this segment, and the number of the next.
+    Rotate(Draft, u32),
+    /// A key record and the key that holds from the record behind it on.
+    Key(Draft, Box<DataKey>),
+}
+
+impl Log {
+    /// Settles what earlier runs left behind, begins a new run and waits until its first records
+    /// are on disk. `on_progress` is called on the writer's thread after each batch; it should only
+    /// wake others.
+    pub fn open(
+        dir: &Path,
+        options: LogOptions,
+        on_progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let LogOptions {
+            recipients,
+            segment_bytes,
+            queue_records,
+            queue_bytes,
+            about,
+            storage,
+        } = options;
+        check_recipients(&recipients)?;
+        if segment_bytes < LogOptions::MIN_SEGMENT {
+            return Err(StartError::SmallSegments(segment_bytes));
+        }
+        let starting = start::lock_directory(dir)?;
+        let past = start::settle(dir)?;
+        let log = Uuid::now_v7();
+        let (folder, lock) = start::make_run(dir, log)?;
+        let shared = Arc::new(Shared {
+            log,
+            queue: Mutex::new(Queue {
+                items: Vec::new(),
+                bytes: 0,
+                idle: false,
+                closing: false,
+                next: 1,
+                segment: 1,
+                segment_fill: 0,
+            }),
+            wake: Condvar::new(),
+            durable: AtomicU64::new(0),
+            failed: OnceLock::new(),
+            moved: Condvar::new(),
+            moved_lock: Mutex::new(()),
+            syncs: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            last_sync: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            began: Instant::now(),
+            segment_bytes,
+            queue_records: queue_records as u64,
+            queue_bytes,
+        });
+        let log = Self {
+            shared: Arc::clone(&shared),
+            recipients,
+            folder: folder.clone(),
+            thread: Mutex::new(None),
+            _lock: lock,
+        };
+        let last = log.begin(about, past)?;
+        let mut writer = Writer::open(
+            shared,
+            folder,
+            storage,
+            segment_bytes,
+            Box::new(on_progress),
+        )?;
+        // The first batch is written here, so that an unusable directory is an error of `open`.
+        writer.batch()?;
+        let spawned = std::thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| LogFailed::new("starting its thread", error))?;
+        *lock_mutex(&log.thread) = Some(spawned);
+        debug_assert_eq!(last, log.durable());
+        drop(starting);
+        Ok(log)
+    }
+
+    fn begin(&self, about: About, past: start::Past) -> Result<Seq, StartError> {
+        let taken = |error| match error {
+            AppendError::Failed(failed) => StartError::Failed(failed),
+            other => StartError::Failed(LogFailed::new("beginning", io::Error::other(other))),
+        };
+        self.append(
+            &LogStart {
+                predecessors: past.predecessors,
+                host: about.host,
+                build: about.build,
+                engine: about.engine,
+                engine_flags: about.engine_flags,
+                configuration: about.configuration,
+                process: std::process::id(),
+            },
+            None,
+            None,
+        )
+        .map_err(taken)?;
+        let mut last = self.add_key(1).map_err(taken)?;
+        for recovered in &past.recovered {
+            last = self.append(recovered, None, None).map_err(taken)?;
+        }
+        Ok(last)
+    }
+
+    /// This run's id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.shared.log
+    }
+
+    /// The folder with this run's segments.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A reference to a record of this log.
+    #[must_use]
+    pub fn reference(&self, seq: Seq) -> RecordRef {
+        RecordRef {
+            log: self.shared.log,
+            seq,
+        }
+    }
+
+    /// Takes a record into the queue and gives its sequence. It is evidence once
+    /// [`Log::durable`] has reached that.
+    pub fn append<P: Payload>(
+        &self,
+        clear: &P,
+        sealed: Option<&P::Sealed>,
+        request: Option<Uuid>,
+    ) -> Result<Seq, AppendError> {
+        let unsent = Unsent::new(clear, sealed, request)?;
+        let mut queue = self.ready(unsent.size())?;
+        let seq = self.shared.push(&mut queue, unsent, Item::Record)?;
+        self.shared.wake(queue);
+        Ok(seq)
+    }
+
+    /// Seals what follows with a new data key.
+    pub fn renew_key(&self) -> Result<Seq, AppendError> {
+        // Numbers have to rise, not to be without gaps: the next sequence is one that was not used.
+        let id = lock_mutex(&self.shared.queue).next;
+        self.add_key(u32::try_from(id).unwrap_or(u32::MAX))
+    }
+
+    fn add_key(&self, id: u32) -> Result<Seq, AppendError> {
+        let (key, wrapped) = DataKey::generate(self.shared.log, id, &self.recipients)
+            .map_err(|error| LogFailed::new("making a data key", io::Error::other(error)))?;
+        let unsent = Unsent::new(&DataKeyRecord { id, wrapped }, None, None)?;
+        let mut queue = self.ready(unsent.size())?;
+        let seq = self
+            .shared
+            .push(&mut queue, unsent, |draft| Item::Key(draft, Box::new(key)))?;
+        self.shared.wake(queue);
+        Ok(seq)
+    }
+
+    /// The last sequence up to which everything is on disk.
+    #[must_use]
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// Proof that a record is on disk, if it is.
+    #[must_use]
+    pub fn proof(&self, seq: Seq) -> Option<Durable> {
+        (seq.0 > 0 && seq <= self.durable()).then(|| Durable::new(self.reference(seq)))
+    }
+
+    /// Why the log has failed, if it has.
+    #[must_use]
+    pub fn failed(&self) -> Option<&LogFailed> {
+        self.shared.failed.get()
+    }
+
+    /// Blocks until a record is on disk, the log has failed (`Some(Err)`) or the time is over
+    /// (`None`).
+    #[must_use]
+    pub fn wait(&self, seq: Seq, time: Duration) -> Option<Result<Durable, LogFailed>> {
+        let end = Instant::now() + time;
+        let mut guard = lock_mutex(&self.shared.moved_lock);
+        loop {
+            if let Some(proof) = self.proof(seq) {
+                return Some(Ok(proof));
+            }
+            if let Some(failed) = self.failed() {
+                return Some(Err(failed.clone()));
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            guard = self
+                .shared
+                .moved
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Figures for health checks.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let (appended, queued_bytes, segment) = {
+            let queue = lock_mutex(&self.shared.queue);
+            (queue.next - 1, queue.bytes, queue.segment)
+        };
+        Health {
+            appended,
+            durable: self.durable().0,
+            queued_bytes,
+            refused: self.shared.refused.load(Ordering::Relaxed),
+            syncs: self.shared.syncs.load(Ordering::Relaxed),
+            written_bytes: self.shared.written.load(Ordering::Relaxed),
+            segment,
+            last_sync_micros: self.shared.last_sync.load(Ordering::Relaxed),
+            failed: self.failed().cloned(),
+        }
+    }
+
+    /// Writes everything that was appended and a `log-stop`, and ends the writer. Later appends
+    /// fail. A second call does nothing.
+    pub fn close(&self, reason: &Code) -> Result<(), LogFailed> {
+        let stop = LogStop {
+            reason: reason.clone(),
+        };
+        if let Ok(unsent) = Unsent::new(&stop, None, None) {
+            let mut queue = lock_mutex(&self.shared.queue);
+            if !queue.closing {
+                // Beyond the queue's bounds if need be: nothing follows it.
+                let _ = self.shared.push(&mut queue, unsent, Item::Record);
+                queue.closing = true;
+            }
+            self.shared.wake(queue);
+        }
+        self.join();
+        self.failed().map_or(Ok(()), |failed| Err(failed.clone()))
+    }
+
+    fn join(&self) {
+        if let Some(thread) = lock_mutex(&self.thread).take() {
+            // A panic of the writer has poisoned the log by then.
+            let _ = thread.join();
+        }
+    }
+
+    fn ready(&self, bytes: usize) -> Result<MutexGuard<'_, Queue>, AppendError> {
+        if let Some(failed) = self.failed() {
+            return Err(failed.clone().into());
+        }
+        if bytes > self.shared.queue_bytes {
+            return Err(AppendError::TooLarge {
+                bytes,
+                most: self.shared.queue_bytes,
+            });
+        }
+        let queue = lock_mutex(&self.shared.queue);
+        let waiting = (queue.next - 1).saturating_sub(self.durable().0);
+        if queue.closing {
+            return Err(self
+                .failed()
+                .map_or(AppendError::Closed, |failed| failed.clone().into()));
+        }
+        if waiting >= self.shared.queue_records || queue.bytes + bytes > self.shared.queue_bytes {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(AppendError::Full);
+        }
+        Ok(queue)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let mut queue = lock_mutex(&self.shared.queue);
+        queue.closing = true;
+        self.shared.wake(queue);
+        self.join();
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Log({}, durable {})", self.shared.log, self.durable())
+    }
+}
+
+impl Shared {
+    fn push(
+        &self,
+        queue: &mut Queue,
+        unsent: Unsent,
+        item: impl FnOnce(Draft) -> Item,
+    ) -> Result<Seq, AppendError> {
+        let size = unsent.size();
+        let fill = queue.segment_fill + size as u64;
+        if fill > self.segment_bytes && queue.segment_fill > 0 {
+            let rotate = Rotate {
+                segment: queue.segment,
+                next: queue.segment + 1,
+                reason: Code::from_words("size"),
+            };
+            let next = rotate.next;
+            let rotate = Unsent::new(&rotate, None, None)?;
+            queue.bytes += rotate.size();
+            let draft = self.draft(queue, rotate);
+            queue.items.push(Item::Rotate(draft, next));
+            queue.segment = next;
+            queue.segment_fill = 0;
+        }
+        queue.segment_fill += size as u64;
+        queue.bytes += size;
+        let draft = self.draft(queue, unsent);
+        let seq = draft.seq;
+        queue.items.push(item(draft));
+        Ok(seq)
+    }
+
+    fn draft(&self, queue: &mut Queue, unsent: Unsent) -> Draft {
+        let seq = Seq(queue.next);
+        queue.next += 1;
+        Draft {
+            seq,
+            kind: unsent.kind,
+            time: unix_micros(SystemTime::now()),
+            mono: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            request: unsent.request,
+            refs: unsent.refs,
+            body: unsent.body,
+            text: unsent.text,
+        }
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let idle = std::mem::take(&mut queue.idle);
+        drop(queue);
+        if idle {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn notify_waiters(&self) {
+        drop(lock_mutex(&self.moved_lock));
+        self.moved.notify_all();
+    }
+}
+
+/// A record before it has its place.
+struct Unsent {
+    kind: crate::record::Kind,
+    request: Option<Uuid>,
+    refs: Vec<(crate::record::Role, RecordRef)>,
+    body: Vec<u8>,
+    text: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Unsent {
+    fn new<P: Payload>(
+        clear: &P,
+        sealed: Option<&P::Sealed>,
+        request: Option<Uuid>,
+    ) -> Result<Self, AppendError> {
+        let body = serde_json::to_vec(clear).map_err(|_| AppendError::Encode)?;
+        let text = sealed
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|_| AppendError::Encode)?
+            .map(Zeroizing::new);
+        let most = MAX_HEADER - ENVELOPE;
+        if body.len() > most {
+            return Err(AppendError::TooLarge {
+                bytes: body.len(),
+                most,
+            });
+        }
+        let most = MAX_SEALED - TAG;
+        if let Some(text) = text.as_ref().filter(|text| text.len() > most) {
+            return Err(AppendError::TooLarge {
+                bytes: text.len(),
+                most,
+            });
+        }
+        let mut refs = Vec::new();
+        clear.refs(&mut refs);
+        Ok(Self {
+            kind: P::KIND,
+            request,
+            refs,
+            body,
+            text,
+        })
+    }
+
+    /// About as many bytes as it will have in the file.
+    fn size(&self) -> usize {
+        let sealed = self.text.as_ref().map_or(0, |text| text.len() + TAG);
+        let request = self.request.map_or(0, |_| 45);
+        OVERHEAD + 260 + request + 24 * self.refs.len() + self.body.len() + sealed
+    }
+}
+
+fn check_recipients(recipients: &[PublicKey]) -> Result<(), StartError> {
+    if recipients.is_empty() {
+        return Err(StartError::NoRecipient);
+    }
+    let mut seen = std::collections::HashSet::new();
+    for recipient in recipients {
+        if !seen.insert(recipient.fingerprint()) {
+            return Err(StartError::SameRecipient(recipient.name().clone()));
+        }
+    }
+    Ok(())
+}
+
+/// A mutex that a panic has left behind guards nothing that can be half done here.
+pub(crate) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,120 @@
+//! A log's life: open, append, durable, close, and again.
+
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, sync::mpsc, time::Duration};
+
+use chaperone_audit_log::{
+    AppendError, Code, Kind, Listing, Log, LogOptions, Name, PrivateKey, Progress, Seq, StartError,
+    payload::{LoginDenied, LoginDeniedSealed},
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn options(key: &PrivateKey) -> LogOptions {
+    LogOptions {
+        segment_bytes: 8192,
+        ..LogOptions::new(vec![key.public()])
+    }
+}
+
+fn append(log: &Log, detail: &str) -> Result<Seq, AppendError> {
+    log.append(
+        &LoginDenied {
+            code: Code::from_words("bad token"),
+            client_address: Name::new("127.0.0.1"),
+        },
+        Some(&LoginDeniedSealed {
+            detail: detail.to_owned(),
+            ..LoginDeniedSealed::default()
+        }),
+        None,
+    )
+}
+
+fn all_bytes(dir: &Path) -> Vec<u8> {
+    Listing::read(dir)
+        .unwrap()
+        .runs
+        .iter()
+        .flat_map(|run| &run.segments)
+        .flat_map(|(_, path)| std::fs::read(path).unwrap())
+        .collect()
+}
+
+#[test]
+fn records_become_durable_and_text_is_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PrivateKey::generate("auditor").unwrap();
+    let (tell, told) = mpsc::channel();
+    let log = Log::open(dir.path(), options(&key), move |progress| {
+        tell.send(progress).unwrap();
+    })
+    .unwrap();
+    let mut last = Seq(0);
+    for _ in 0..100 {
+        last = append(&log, "CANARY-7261 was here").unwrap();
+    }
+    let proof = log.wait(last, LONG).unwrap().unwrap();
+    assert_eq!(proof.record(), log.reference(last));
+    assert!(log.proof(Seq(last.0 + 1)).is_none());
+    assert!(log.proof(Seq(0)).is_none());
+    log.close(&Code::from_words("test")).unwrap();
+    assert!(matches!(append(&log, ""), Err(AppendError::Closed)));
+    let mut highest = Seq(0);
+    while let Ok(progress) = told.try_recv() {
+        match progress {
+            Progress::Durable(seq) => {
+                assert!(seq > highest);
+                highest = seq;
+            }
+            Progress::Failed(failed) => panic!("{failed}"),
+        }
+    }
+    assert_eq!(highest, log.durable());
+    let bytes = all_bytes(dir.path());
+    assert!(!bytes.windows(6).any(|window| window == b"CANARY"));
+    let kinds = String::from_utf8_lossy(&bytes);
+    for kind in [Kind::LogStart, Kind::Key, Kind::Rotate, Kind::LogStop] {
+        assert!(kinds.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+    }
+}
+
+#[test]
+fn two_runs_at_once_and_one_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = PrivateKey::generate("auditor").unwrap();
+    let first = Log::open(dir.path(), options(&key), |_| {}).unwrap();
+    let second = Log::open(dir.path(), options(&key), |_| {}).unwrap();
+    assert_ne!(first.id(), second.id());
+    append(&first, "a").unwrap();
+    append(&second, "b").unwrap();
+    first.close(&Code::from_words("test")).unwrap();
+    drop(second);
+    let third = Log::open(dir.path(), options(&key), |_| {}).unwrap();
+    third.close(&Code::from_words("test")).unwrap();
+    let text = String::from_utf8_lossy(&all_bytes(dir.path())).into_owned();
+    assert_eq!(
+        text.matches("\"kind\":\"recover\"").count(),
+        1,
+        "of the second"
+    );
+}
+
+#[test]
+fn a_log_needs_a_reader_and_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Log::open(dir.path(), LogOptions::new(Vec::new()), |_| {}).unwrap_err();
+    assert!(matches!(error, StartError::NoRecipient), "{error}");
+    let key = PrivateKey::generate("auditor").unwrap();
+    let twice = LogOptions::new(vec![key.public(), key.public()]);
+    let error = Log::open(dir.path(), twice, |_| {}).unwrap_err();
+    assert!(matches!(error, StartError::SameRecipient(_)), "{error}");
+    let small = LogOptions {
+        segment_bytes: 1,
+        ..LogOptions::new(vec![key.public()])
+    };
+    let error = Log::open(dir.path(), small, |_| {}).unwrap_err();
+    assert!(matches!(error, StartError::SmallSegments(1)), "{error}");
+}
