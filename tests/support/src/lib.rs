@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Real counterparts for the integration tests and the demo: PostgreSQL servers, `psql`,
+//! certificates, a clinic full of invented people.
+//!
+//! Everything here belongs to the process that started it: servers end and their folders go when
+//! the value is dropped, when the test panics, and also when the test process is killed.
+
+pub mod clinic;
+pub mod error;
+pub mod guard;
+pub mod net;
+pub mod postgres;
+pub mod psql;
+pub mod tls;
+
+pub use error::{Error, Result};
+pub use postgres::{Auth, Postgres};
+pub use psql::{Psql, PsqlSession};
+pub use tls::Ca;
