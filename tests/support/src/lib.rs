@@ -4,14 +4,18 @@
 //! Everything here belongs to the process that started it: servers end and their folders go when
 //! the value is dropped, when the test panics, and also when the test process is killed.
 
+pub mod chaperone;
 pub mod clinic;
 pub mod error;
 pub mod guard;
+pub mod http;
 pub mod net;
+pub mod policies;
 pub mod postgres;
 pub mod psql;
 pub mod tls;
 
+pub use chaperone::Chaperone;
 pub use error::{Error, Result};
 pub use postgres::{Auth, Postgres};
 pub use psql::{Psql, PsqlSession};
