@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Chaperone: a WebAssembly-policy programmable proxy for protected health information.
+
+pub mod audit;

@@ -2,6 +2,7 @@
 //!
 //! (format documentation follows)
 
+mod blind;
 mod clock;
 mod frame;
 mod key;
@@ -16,6 +17,7 @@ mod storage;
 mod value;
 mod writer;
 
+pub use blind::{BlindHasher, Blinded, Blinder};
 pub use clock::{parse_rfc3339, rfc3339, unix_micros};
 pub use frame::{Frame, FrameError, MAGIC, MAX_HEADER, MAX_SEALED};
 pub use key::{KeyError, PrivateKey, PublicKey};

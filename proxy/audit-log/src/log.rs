@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
@@ -16,12 +16,13 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
+    blind::Blinder,
     clock::unix_micros,
     frame::{Draft, ENVELOPE, MAX_HEADER, MAX_SEALED, OVERHEAD},
     key::PublicKey,
     payload::{DataKeyRecord, LogStart, LogStop, Payload, Rotate},
     record::{Durable, RecordRef, Seq},
-    seal::{DataKey, TAG},
+    seal::{DataKey, TAG, WrappedKey},
     start::{self, StartError},
     storage::{Disk, Storage},
     value::{Code, Digest, Name},
@@ -178,6 +179,8 @@ pub struct Log {
     shared: Arc<Shared>,
     recipients: Vec<PublicKey>,
     folder: PathBuf,
+    blinder: Blinder,
+    keys: AtomicU32,
     thread: Mutex<Option<JoinHandle<()>>>,
     _lock: File,
 }
@@ -271,14 +274,17 @@ impl Log {
             queue_records: queue_records as u64,
             queue_bytes,
         });
+        let first = DataKey::generate(shared.log, 1, &recipients)?;
         let log = Self {
             shared: Arc::clone(&shared),
             recipients,
+            blinder: first.0.blinder().clone(),
             folder: folder.clone(),
+            keys: AtomicU32::new(1),
             thread: Mutex::new(None),
             _lock: lock,
         };
-        let last = log.begin(about, past)?;
+        let last = log.begin(about, past, first)?;
         let mut writer = Writer::open(
             shared,
             folder,
@@ -298,7 +304,12 @@ impl Log {
         Ok(log)
     }
 
-    fn begin(&self, about: About, past: start::Past) -> Result<Seq, StartError> {
+    fn begin(
+        &self,
+        about: About,
+        past: start::Past,
+        (key, wrapped): (DataKey, Vec<WrappedKey>),
+    ) -> Result<Seq, StartError> {
         let taken = |error| match error {
             AppendError::Failed(failed) => StartError::Failed(failed),
             other => StartError::Failed(LogFailed::new("beginning", io::Error::other(other))),
@@ -317,7 +328,7 @@ impl Log {
             None,
         )
         .map_err(taken)?;
-        let mut last = self.add_key(1).map_err(taken)?;
+        let mut last = self.add_key(key, wrapped).map_err(taken)?;
         for recovered in &past.recovered {
             last = self.append(recovered, None, None).map_err(taken)?;
         }
@@ -362,14 +373,14 @@ impl Log {
 
     /// Seals what follows with a new data key.
     pub fn renew_key(&self) -> Result<Seq, AppendError> {
-        // Numbers have to rise, not to be without gaps: the next sequence is one that was not used.
-        let id = lock_mutex(&self.shared.queue).next;
-        self.add_key(u32::try_from(id).unwrap_or(u32::MAX))
-    }
-
-    fn add_key(&self, id: u32) -> Result<Seq, AppendError> {
+        let id = self.keys.fetch_add(1, Ordering::Relaxed) + 1;
         let (key, wrapped) = DataKey::generate(self.shared.log, id, &self.recipients)
             .map_err(|error| LogFailed::new("making a data key", io::Error::other(error)))?;
+        self.add_key(key, wrapped)
+    }
+
+    fn add_key(&self, key: DataKey, wrapped: Vec<WrappedKey>) -> Result<Seq, AppendError> {
+        let id = key.id();
         let unsent = Unsent::new(&DataKeyRecord { id, wrapped }, None, None)?;
         let mut queue = self.ready(unsent.size())?;
         let seq = self
@@ -377,6 +388,12 @@ impl Log {
             .push(&mut queue, unsent, |draft| Item::Key(draft, Box::new(key)))?;
         self.shared.wake(queue);
         Ok(seq)
+    }
+
+    /// Makes the digests of statements, parameters, facts and whatever else may hold data.
+    #[must_use]
+    pub fn blinder(&self) -> &Blinder {
+        &self.blinder
     }
 
     /// The last sequence up to which everything is on disk.

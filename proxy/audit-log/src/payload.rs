@@ -1,13 +1,14 @@
 //! What each kind of record holds: the clear part as a struct of codes, names, numbers and digests,
 //! the sealed part as a struct beside it.
 //!
-//! A clear struct has no field that takes free text, so text cannot end up there. Fields that are
-//! references become the header's `refs` and are not repeated in the body.
+//! A clear struct has no field that takes free text, so text cannot end up there, and digests of
+//! what may hold data are [`Blinded`](crate::Blinded). Fields that are references become the header's `refs` and are not repeated in the body.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    blind::Blinded,
     record::{Kind, RecordRef, Role},
     value::{Code, Digest, Name},
 };
@@ -241,13 +242,13 @@ pub struct Operation {
     /// The union of what is done.
     pub actions: Vec<Code>,
     /// Digest of the text.
-    pub text: Digest,
+    pub text: Blinded,
     /// Length of the text in bytes.
     pub text_bytes: u64,
     /// What is touched.
     pub objects: Vec<ObjectName>,
     /// Digest of the facts as sealed.
-    pub facts: Digest,
+    pub facts: Blinded,
     /// How many things about it are not known.
     pub gaps: u32,
     /// The generation of the catalog that the facts were made from.
@@ -322,7 +323,7 @@ pub struct OutputMask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BudgetLimit {
     /// Digest of its name, which a guest chose.
-    pub name: Digest,
+    pub name: Blinded,
     /// Most in the window.
     pub max: u64,
     /// The window.
@@ -358,7 +359,7 @@ pub struct ModuleAnswer {
     /// Which.
     pub name: Name,
     /// Digest of everything that it was given.
-    pub input: Digest,
+    pub input: Blinded,
     /// What it said; absent when it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictCode>,
@@ -456,6 +457,11 @@ pub enum Parameter {
         /// Their number.
         bytes: u64,
     },
+    /// Too long even to take in: how long.
+    Truncated {
+        /// Bytes.
+        bytes: u64,
+    },
 }
 
 /// Where a held statement stands.
@@ -501,11 +507,11 @@ pub struct Approval {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Digest of statement and parameters that it is bound to.
-    pub statement: Digest,
+    pub statement: Blinded,
     /// Digest of the facts that it is bound to.
-    pub facts: Digest,
+    pub facts: Blinded,
     /// Digest of requester, actors, role and database that it is bound to.
-    pub requester: Digest,
+    pub requester: Blinded,
     /// When it ends, Unix seconds.
     pub deadline: u64,
 }
@@ -544,7 +550,7 @@ pub struct Intent {
     pub ordinal: u64,
     /// Digest of the portal's name, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub portal: Option<Digest>,
+    pub portal: Option<Blinded>,
     /// Whether it provably only reads.
     pub read_only: bool,
     /// Whether it runs inside a transaction block.
@@ -553,7 +559,7 @@ pub struct Intent {
     pub parameter_count: u32,
     /// Digest of the parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Digest>,
+    pub parameters: Option<Blinded>,
 }
 
 /// What goes with an [`Intent`].
@@ -595,7 +601,7 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BudgetCharge {
     /// Digest of its name, which a guest chose.
-    pub name: Digest,
+    pub name: Blinded,
     /// How much.
     pub amount: u64,
 }
@@ -623,7 +629,7 @@ pub struct Effects {
     pub charges: Vec<BudgetCharge>,
     /// Digest of the bytes that left.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent: Option<Digest>,
+    pub sent: Option<Blinded>,
     /// The backend's time in microseconds.
     pub backend_micros: u64,
     /// From receipt to the end in microseconds.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
+    blind::Blinder,
     key::{Kem, PrivateKey, PublicKey},
     record::Seq,
     value::{Code, hex_decode, hex_encode},
@@ -58,6 +59,7 @@ pub struct WrappedKey {
 /// A symmetric key that seals records of one log.
 pub struct DataKey {
     id: u32,
+    blinder: Blinder,
     key: LessSafeKey,
 }
 
@@ -114,6 +116,12 @@ impl DataKey {
         self.id
     }
 
+    /// Makes the digests of what may hold data. A run uses its first key's.
+    #[must_use]
+    pub fn blinder(&self) -> &Blinder {
+        &self.blinder
+    }
+
     /// Encrypts `text` in place and gives the tag that belongs behind it.
     pub(crate) fn seal(
         &self,
@@ -150,6 +158,7 @@ impl DataKey {
         let key = UnboundKey::new(&AES_256_GCM, secret).map_err(|_| SealError::Seal)?;
         Ok(Self {
             id,
+            blinder: Blinder::new(secret),
             key: LessSafeKey::new(key),
         })
     }

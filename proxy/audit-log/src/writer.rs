@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Instant,
@@ -62,16 +63,20 @@ impl Writer {
 
     /// Writes batches until the log is closed or fails.
     pub(crate) fn run(mut self) {
-        // Whatever ends this thread without a word, a panic in the callback say, fails the log.
-        let guard = Guard(Arc::clone(&self.shared));
-        while self.wait() {
-            if let Err(failed) = self.batch() {
-                self.fail(failed);
-                break;
+        // A panic (of the callback, say) must not leave the others waiting.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            while self.wait() {
+                self.batch()?;
             }
-        }
-        // Closed, or failed; either way an append after this is refused by its own check.
-        std::mem::forget(guard);
+            Ok(())
+        }));
+        let failed = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(failed)) => failed,
+            Err(_) => LogFailed::new("writing", io::Error::other("its thread ended unexpectedly")),
+        };
+        fail(&self.shared, failed.clone());
+        (self.on_progress)(Progress::Failed(failed));
     }
 
     /// Waits for something to do; false = nothing will come any more.
@@ -179,20 +184,6 @@ impl Writer {
         self.shared.notify_waiters();
         (self.on_progress)(Progress::Durable(self.last));
     }
-
-    fn fail(&mut self, failed: LogFailed) {
-        fail(&self.shared, failed.clone());
-        (self.on_progress)(Progress::Failed(failed));
-    }
-}
-
-struct Guard(Arc<Shared>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let error = io::Error::other("its thread ended unexpectedly");
-        fail(&self.0, LogFailed::new("writing", error));
-    }
 }
 
 fn fail(shared: &Shared, failed: LogFailed) {
@@ -211,13 +202,12 @@ fn create(
     number: u32,
     reserve: u64,
 ) -> Result<Box<dyn Segment>, LogFailed> {
-    let made = || -> io::Result<Box<dyn Segment>> {
+    let mut made = || -> io::Result<Box<dyn Segment>> {
         let mut segment = storage.create(&folder.join(segment_name(number)), reserve)?;
         write_all(segment.as_mut(), MAGIC)?;
         segment.sync()?;
         Ok(segment)
     };
-    let mut made = made;
     made().map_err(|error| LogFailed::new("making a segment", error))
 }
 

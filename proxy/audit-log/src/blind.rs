@@ -1,0 +1,113 @@
+//! Digests that say nothing to whoever has no key.
+//!
+//! A plain digest of a statement or a parameter is as good as the text: whoever guesses it (an
+//! insurance number has a billion values) sees that the guess is right. So what might hold data is
+//! digested under a key, SHA3-256 of key and bytes, and the key is SHA3-256 of
+//! `chaperone audit blind 1` and the run's first data key. An auditor can compute it again, nobody
+//! else can. Within one run equal bytes have equal digests; across runs they do not.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Serialize, Serializer};
+use sha3::{Digest as _, Sha3_256};
+use zeroize::Zeroizing;
+
+use crate::value::Digest;
+
+const INFO: &[u8] = b"chaperone audit blind 1";
+
+/// A digest under the run's key. Only a [`Blinder`] makes one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Blinded(Digest);
+
+impl Blinded {
+    /// The digest, to compare it with one that was read.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0
+    }
+}
+
+impl fmt::Debug for Blinded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blinded({})", self.0)
+    }
+}
+
+impl Serialize for Blinded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Makes [`Blinded`] digests. Cheap to clone.
+#[derive(Clone)]
+pub struct Blinder(Arc<Zeroizing<[u8; 32]>>);
+
+impl Blinder {
+    pub(crate) fn new(data_key: &[u8]) -> Self {
+        let key = Sha3_256::new().chain_update(INFO).chain_update(data_key);
+        Self(Arc::new(Zeroizing::new(key.finalize().into())))
+    }
+
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(&self, bytes: &[u8]) -> Blinded {
+        let mut hasher = self.start();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// A digest of bytes that come in pieces.
+    #[must_use]
+    pub fn start(&self) -> BlindHasher {
+        BlindHasher(Sha3_256::new().chain_update(self.0.as_slice()))
+    }
+}
+
+impl fmt::Debug for Blinder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Blinder(not shown)")
+    }
+}
+
+/// A [`Blinded`] digest in the making.
+#[derive(Clone)]
+pub struct BlindHasher(Sha3_256);
+
+impl BlindHasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them.
+    #[must_use]
+    pub fn finish(self) -> Blinded {
+        Blinded(Digest(self.0.finalize().into()))
+    }
+}
+
+impl fmt::Debug for BlindHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlindHasher(not shown)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_depend_on_the_key_and_pieces_do_not_matter() {
+        let (a, b) = (Blinder::new(&[1; 32]), Blinder::new(&[2; 32]));
+        assert_eq!(a.of(b"x"), a.of(b"x"));
+        assert_ne!(a.of(b"x"), b.of(b"x"));
+        assert_ne!(a.of(b"x").digest(), Digest::of(b"x"));
+        let mut pieces = a.start();
+        pieces.update(b"a");
+        pieces.update(b"b");
+        assert_eq!(pieces.finish(), a.of(b"ab"));
+        assert!(!format!("{a:?}").contains("01"));
+    }
+}
