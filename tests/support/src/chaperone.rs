@@ -205,6 +205,12 @@ impl ChaperoneOptions {
     #[must_use]
     pub fn policy(mut self, name: &str, module: impl Into<PathBuf>, settings: &str) -> Self {
         self.policies.push((name.to_owned(), module.into()));
+        self.settings(name, settings)
+    }
+
+    /// Settings for a module that is in the policy directory already, or will be.
+    #[must_use]
+    pub fn settings(mut self, name: &str, settings: &str) -> Self {
         if !settings.is_empty() {
             let _ = writeln!(self.sections, "[policies.settings.{name}]\n{settings}");
         }

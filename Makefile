@@ -1,0 +1,42 @@
+# The entry points. `make help` lists them; CARGO_TARGET_DIR is respected.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+MASKING ?= ../shared/masking
+DEMO := .demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check leakcheck clean prerequisites
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make demo CHECK=1                 play the story only; fails if a step did not go as told'
+	@echo '  make demo STAY=1                  skip the story and stay up'
+	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
+
+prerequisites:
+	@tests/prerequisites.sh
+
+demo: prerequisites ## Start a clinic behind Chaperone, play the story, stay up until Ctrl-C
+	@echo 'building Chaperone (minutes the first time, seconds later)'
+	cargo build -p chaperone -p chaperone-demo -p chaperone-test-support
+	@CHECK='$(CHECK)' STAY='$(STAY)' '$(TARGET)/debug/demo'
+
+check: prerequisites ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: check ## Everything: lints, unit, integration and policy tests, the demo's story
+	cargo test --workspace
+	$(MAKE) demo CHECK=1 STAY=
+
+leakcheck: ## Attacks on masking, judged by an outside script
+	@tests/prerequisites.sh python3
+	cargo build -p chaperone -p chaperone-leakcheck
+	@'$(TARGET)/debug/leakcheck' --masking '$(MASKING)' \
+	    $(if $(CASES),--cases '$(CASES)') $(if $(CONTROLS),--controls '$(CONTROLS)') \
+	    $(if $(JSON),--json '$(JSON)') $(if $(ONLY),--only $(ONLY))
+
+clean: ## Remove everything that was built or left by the demo
+	cargo clean
+	rm -rf $(DEMO)

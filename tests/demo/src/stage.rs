@@ -1,0 +1,308 @@
+//! Everything that has to run before the story: PostgreSQL, issuer, policies, Chaperone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chaperone_test_support::chaperone::{Chaperone, ChaperoneOptions};
+use chaperone_test_support::error::{Context as _, Error};
+use chaperone_test_support::psql::{Psql, PsqlOutput};
+use chaperone_test_support::{Postgres, Result, clinic, policies};
+
+use crate::personas::{PERSONAS, Persona, Tokens};
+use crate::show::Show;
+
+/// How long approvals wait: short while the story is played, long for trying by hand.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// A held statement waits 4 s and its ticket is good for 6 s.
+    Story,
+    /// A held statement waits 30 s and its ticket is good for 15 min.
+    ByHand,
+}
+
+/// The running demo.
+#[derive(Debug)]
+pub struct Stage {
+    /// The backend.
+    pub postgres: Postgres,
+    /// The proxy.
+    pub chaperone: Chaperone,
+    /// A valid token for every persona.
+    pub tokens: Tokens,
+    /// The proxy's program.
+    pub binary: PathBuf,
+    /// `.demo`, ignored by git.
+    pub folder: PathBuf,
+}
+
+/// The example policies that the clinic runs with, and their settings.
+const POLICIES: [(&str, &str); 3] = [
+    (
+        "clinical-access",
+        include_str!("../settings/clinical-access.toml"),
+    ),
+    ("phi-masking", include_str!("../settings/phi-masking.toml")),
+    (
+        "risky-commands",
+        include_str!("../settings/risky-commands.toml"),
+    ),
+];
+
+/// The policy that step 5 edits.
+pub const HOUSE_RULES: &str = "house-rules";
+
+const HOUSE_RULES_SOURCE: &str = include_str!("../house-rules/src/lib.rs");
+const HOUSE_RULES_MANIFEST: &str = include_str!("../house-rules/manifest.toml");
+
+impl Stage {
+    /// Builds and starts everything.
+    ///
+    /// # Errors
+    /// The first part that does not start, in its own words.
+    pub fn set(show: &Show, pace: Pace) -> Result<Self> {
+        let binary = beside("chaperone")?;
+        let folder = policies::workspace().join(".demo");
+        let run = folder.join("run");
+        if run.exists() {
+            fs::remove_dir_all(&run).context(format!("clear {}", run.display()))?;
+        }
+        fs::create_dir_all(&run).context(format!("make {}", run.display()))?;
+
+        show.progress("starting a throwaway PostgreSQL");
+        let postgres = Postgres::start()?;
+        show.progress(&format!(
+            "seeding the clinic: {} invented patients",
+            clinic::PATIENTS
+        ));
+        clinic::seed(&postgres)?;
+        show.progress("starting an OIDC issuer");
+        let tokens = Tokens::issue()?;
+
+        let mut modules = Vec::new();
+        for (name, settings) in POLICIES {
+            show.progress(&format!(
+                "building the policy {name} from source (the first build takes a minute or two)"
+            ));
+            modules.push((name, policies::example(&binary, name)?, settings));
+        }
+        show.progress("building the policy that step 5 will change");
+        write_house_rules(&folder, HOUSE_RULES_SOURCE)?;
+        let built = run.join("house-rules.wasm");
+        policies::build(&binary, &folder.join(HOUSE_RULES), &built)?;
+        modules.push((HOUSE_RULES, built, ""));
+
+        show.progress("starting chaperone serve");
+        let chaperone = options(&binary, &run, &postgres, &tokens, &modules, pace).start()?;
+        Ok(Stage {
+            postgres,
+            chaperone,
+            tokens,
+            binary,
+            folder,
+        })
+    }
+
+    /// psql through the proxy as `who`.
+    #[must_use]
+    pub fn psql(&self, who: Persona) -> Psql {
+        self.chaperone
+            .psql(clinic::DATABASE, who.role, self.tokens.of(who))
+            .argument("--set=VERBOSITY=verbose")
+            .argument("--set=SHOW_CONTEXT=never")
+    }
+
+    /// `chaperone approvals ...` as `who`.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn approvals(&self, who: Persona, arguments: &[&str]) -> Result<PsqlOutput> {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("approvals")
+            .args(arguments)
+            .env("CHAPERONE_ADMIN_URL", self.admin_url())
+            .env("CHAPERONE_ADMIN_TOKEN", self.tokens.of(who));
+        Ok(command
+            .output()
+            .context("start chaperone approvals")?
+            .into())
+    }
+
+    /// `chaperone audit ...`.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn audit(&self, action: &str, folder: &Path) -> Result<PsqlOutput> {
+        let mut command = Command::new(&self.binary);
+        command.args(["audit", action]).arg(folder);
+        Ok(command.output().context("start chaperone audit")?.into())
+    }
+
+    /// Where the admin API answers.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.chaperone.admin())
+    }
+
+    /// Changes the source of the house rules, builds them and drops the module in.
+    ///
+    /// # Errors
+    /// The text to change is not there, or the policy does not build.
+    pub fn edit_house_rules(&self, from: &str, to: &str) -> Result<()> {
+        let file = self.folder.join(HOUSE_RULES).join("src/lib.rs");
+        let source = fs::read_to_string(&file).context(format!("read {}", file.display()))?;
+        if !source.contains(from) {
+            return Err(Error::Missing {
+                what: format!("{from:?} in {}", file.display()),
+                mend: "start the demo again; it restores the file".to_owned(),
+            });
+        }
+        write_house_rules(&self.folder, &source.replace(from, to))?;
+        let built = self.folder.join("run/house-rules.wasm");
+        policies::build(&self.binary, &self.folder.join(HOUSE_RULES), &built)?;
+        let to = self.chaperone.policy_folder().join("house-rules.wasm");
+        fs::copy(&built, &to).context(format!("copy to {}", to.display()))?;
+        Ok(())
+    }
+
+    /// Starts Chaperone again with the waits of `pace`; the log goes on in the same folder.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(mut self, pace: Pace) -> Result<Self> {
+        self.chaperone.stop();
+        let run = self.folder.join("run");
+        let options = options(&self.binary, &run, &self.postgres, &self.tokens, &[], pace);
+        self.chaperone = options.start()?;
+        Ok(self)
+    }
+
+    /// The file for scripts: everything needed to play along.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_environment(&self) -> Result<PathBuf> {
+        let mut text = String::from("# Source this file in a shell while the demo is up.\n");
+        let mut put = |name: &str, value: &str| {
+            text.push_str(&format!(
+                "export {name}='{}'\n",
+                value.replace('\'', "'\\''")
+            ));
+        };
+        put("CHAPERONE_BIN", &self.binary.to_string_lossy());
+        put("CHAPERONE_HOST", "127.0.0.1");
+        put("CHAPERONE_PORT", &self.chaperone.port().to_string());
+        put("CHAPERONE_DATABASE", clinic::DATABASE);
+        put("CHAPERONE_CA", &self.chaperone.ca_file().to_string_lossy());
+        put(
+            "CHAPERONE_CONFIG",
+            &self.chaperone.config().to_string_lossy(),
+        );
+        for persona in PERSONAS {
+            let name = persona.name.to_uppercase();
+            put(&format!("CHAPERONE_TOKEN_{name}"), self.tokens.of(persona));
+            put(&format!("CHAPERONE_ROLE_{name}"), persona.role);
+        }
+        put("CHAPERONE_ADMIN_URL", &self.admin_url());
+        put("CHAPERONE_ADMIN_TOKEN", self.tokens.of(Persona::APPROVER));
+        put("CHAPERONE_ISSUER", self.tokens.issuer());
+        put(
+            "CHAPERONE_POLICY_DIR",
+            &self.chaperone.policy_folder().to_string_lossy(),
+        );
+        put(
+            "CHAPERONE_LOG_DIR",
+            &self.chaperone.audit_folder().to_string_lossy(),
+        );
+        put(
+            "CHAPERONE_AUDIT_KEY",
+            &self.chaperone.auditor_key().to_string_lossy(),
+        );
+        put(
+            "CHAPERONE_AUDIT_PUBLIC_KEY",
+            &self.folder.join("run/auditor.pub").to_string_lossy(),
+        );
+        put(
+            "CHAPERONE_HOUSE_RULES",
+            &self.folder.join(HOUSE_RULES).to_string_lossy(),
+        );
+        put(
+            "CHAPERONE_DIRECT",
+            &self.postgres.superuser(clinic::DATABASE).conninfo(),
+        );
+        let path = self.environment_file();
+        chaperone_test_support::tls::write_private(&path, &text)?;
+        Ok(path)
+    }
+
+    /// Where [`Stage::write_environment`] writes.
+    #[must_use]
+    pub fn environment_file(&self) -> PathBuf {
+        self.folder.join("env.sh")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // What it names is gone.
+        let _ = fs::remove_file(self.environment_file());
+    }
+}
+
+fn options(
+    binary: &Path,
+    run: &Path,
+    postgres: &Postgres,
+    tokens: &Tokens,
+    modules: &[(&str, PathBuf, &str)],
+    pace: Pace,
+) -> ChaperoneOptions {
+    let (wait, ttl) = match pace {
+        Pace::Story => ("4s", "6s"),
+        Pace::ByHand => ("30s", "15m"),
+    };
+    let mut options = Chaperone::options(binary)
+        .folder(run)
+        .required(&["clinical-access", "phi-masking", "risky-commands"])
+        .toml(&format!(
+            "[approvals]\nwait = {wait:?}\nttl = {ttl:?}\ngroups = [\"approvers\"]\n{}",
+            tokens.provider_toml()
+        ))
+        .file("issuer-ca.pem", tokens.issuer_ca().as_bytes());
+    for (name, settings) in POLICIES {
+        options = options.settings(name, settings);
+    }
+    for (name, module, _) in modules {
+        options = options.policy(name, module, "");
+    }
+    let roles: [(&str, &[&str]); 3] = [
+        ("agent_ro", &["agents"]),
+        ("clinician", &["clinicians"]),
+        ("dba", &["dbas"]),
+    ];
+    options.target(postgres, clinic::DATABASE, &roles, "")
+}
+
+/// Writes the policy crate of step 5 with the SDK's real path.
+fn write_house_rules(folder: &Path, source: &str) -> Result<()> {
+    let home = folder.join(HOUSE_RULES);
+    fs::create_dir_all(home.join("src")).context(format!("make {}", home.display()))?;
+    let sdk = policies::workspace().join("policy-sdk");
+    let manifest = HOUSE_RULES_MANIFEST.replace("@SDK@", &sdk.to_string_lossy());
+    fs::write(home.join("Cargo.toml"), manifest).context("write the policy's Cargo.toml")?;
+    fs::write(home.join("src/lib.rs"), source).context("write the policy's source")
+}
+
+/// A program that cargo built into the same folder as this one.
+fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    let path = own.with_file_name(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::Missing {
+        what: path.display().to_string(),
+        mend: "run `make demo`, which builds it first".to_owned(),
+    })
+}
