@@ -110,6 +110,9 @@ fn run(options: &Options) -> Result<u8> {
         .setting("wal_level", "logical")
         .setting("shared_preload_libraries", "pg_stat_statements")
         .setting("max_prepared_transactions", "10")
+        // Some attacks read what a commit wrote to the write-ahead log.
+        .setting("synchronous_commit", "on")
+        .setting("full_page_writes", "on")
         .start()?;
     let mut judge = Command::new("python3");
     judge
