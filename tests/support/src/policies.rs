@@ -13,17 +13,22 @@ pub fn workspace() -> PathBuf {
     manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
 }
 
-/// A folder that all builds of policies share, beside the other build output.
+/// Where cargo builds to.
 #[must_use]
-pub fn target_folder() -> PathBuf {
+pub fn build_folder() -> PathBuf {
     let base = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace().join("target"), PathBuf::from);
-    let base = if base.is_absolute() {
+    if base.is_absolute() {
         base
     } else {
         workspace().join(base)
-    };
-    base.join("policy-modules")
+    }
+}
+
+/// A folder that all builds of policies share, beside the other build output.
+#[must_use]
+pub fn target_folder() -> PathBuf {
+    build_folder().join("policy-modules")
 }
 
 /// The module of an example policy (`clinical-access`, ...), built when its source has changed.

@@ -5,15 +5,17 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::chaperone::run;
 use crate::error::{Context as _, Error, Result};
 use crate::guard::Guarded;
 use crate::net::free_port;
+use crate::policies;
 use crate::psql::Psql;
 use crate::tls::{Ca, write_private};
 
@@ -190,10 +192,11 @@ impl PostgresOptions {
         let binaries = find_binaries()?;
         let account = Account::for_server()?;
         // Short, because a socket's path may have 107 bytes only.
+        let place = scratch();
         let folder = tempfile::Builder::new()
             .prefix("chp-pg-")
-            .tempdir_in("/tmp")
-            .context("make a folder in /tmp")?;
+            .tempdir_in(place)
+            .context(format!("make a folder in {place}"))?;
         let path = folder.path().to_owned();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .context("open up the folder")?;
@@ -319,7 +322,71 @@ impl PostgresOptions {
     }
 }
 
+/// Where servers live: in memory where there is plenty, because a cluster is a thousand files.
+fn scratch() -> &'static str {
+    const MEMORY: &str = "/dev/shm";
+    const PLENTY: u64 = 4 << 30;
+    let free = Command::new("df")
+        .args(["--output=avail", "--block-size=1", MEMORY])
+        .output();
+    let free = free.ok().and_then(|said| {
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        said.lines().nth(1)?.trim().parse::<u64>().ok()
+    });
+    if free.is_some_and(|free| free >= PLENTY) {
+        MEMORY
+    } else {
+        "/tmp"
+    }
+}
+
+/// Fills `data` with a fresh cluster: a copy of one that `initdb` made once for these binaries and
+/// that stays with the other build output, because `initdb` takes seconds and a copy does not.
 fn initialise(binaries: &Path, account: &Account, folder: &Path, data: &Path) -> Result<()> {
+    let cache = policies::build_folder().join("postgresql-clusters");
+    fs::create_dir_all(&cache).context(format!("make {}", cache.display()))?;
+    let lock = File::create(cache.join("lock")).context("open the lock of the clusters")?;
+    let template = cache.join(template_name(binaries, account)?);
+    lock.lock().context("wait for the lock of the clusters")?;
+    if template.exists() {
+        drop(lock);
+    } else {
+        initdb(binaries, account, folder, data)?;
+        let partial = cache.join("partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial).context(format!("remove {}", partial.display()))?;
+        }
+        run(Command::new("cp").arg("-a").arg(data).arg(&partial))?;
+        return fs::rename(&partial, &template).context(format!("name {}", template.display()));
+    }
+    run(Command::new("cp")
+        .arg("-a")
+        .arg(template.join("."))
+        .arg(data))?;
+    Ok(())
+}
+
+/// Changes with the binaries, their version and the account.
+fn template_name(binaries: &Path, account: &Account) -> Result<String> {
+    let program = binaries.join("postgres");
+    let known = fs::metadata(&program).context(format!("look at {}", program.display()))?;
+    let binaries: String = binaries
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let owner = match account {
+        Account::Ourselves => "own".to_owned(),
+        Account::Other { uid, .. } => uid.to_string(),
+    };
+    Ok(format!(
+        "{owner}{binaries}-{}-{}",
+        known.mtime(),
+        known.len()
+    ))
+}
+
+fn initdb(binaries: &Path, account: &Account, folder: &Path, data: &Path) -> Result<()> {
     let password = folder.join("password");
     write_private(&password, SUPERUSER_PASSWORD)?;
     account.own(&password)?;
@@ -419,7 +486,7 @@ enum Account {
 impl Account {
     fn for_server() -> Result<Self> {
         let ourselves = fs::metadata("/proc/self").context("read /proc/self")?;
-        if std::os::unix::fs::MetadataExt::uid(&ourselves) != 0 {
+        if ourselves.uid() != 0 {
             return Ok(Account::Ourselves);
         }
         let users = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
