@@ -1,0 +1,838 @@
+//! From a text to facts: the walk's state, and statement by statement what is a query and what is
+//! not.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use chaperone_contract::{Actions, Labels, Lineage, Operation, OutputField, SqlFacts, Usages};
+use pg_raw_parse::raw::{LimitOption, SetOperation};
+use pg_raw_parse::{Node, nodes};
+
+use crate::catalog::{Catalog, SessionView};
+use crate::classify::{self, CopyTarget, Kind};
+use crate::command;
+use crate::error::ParseError;
+use crate::expression::constant_integer;
+use crate::from::Meant;
+use crate::guard::{self, Depth, Limits, Stop};
+use crate::label::Labelling;
+use crate::names::Scope;
+use crate::objects::{Field, Touched};
+use crate::value::{Columns, More, Origin, Type, Value};
+
+pub(crate) type Res<T> = Result<T, Stop>;
+
+/// How far a function that is not PostgreSQL's own is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Its result never holds labelled data.
+    Clear,
+    /// Its result holds nothing but what its arguments hold.
+    Derived,
+}
+
+/// How to look at statements.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Bounds.
+    pub limits: Limits,
+    /// Functions that the operator vouches for, by `schema.name`.
+    pub trusted_functions: HashMap<String, Trust>,
+}
+
+/// What a statement changes besides rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It provably only reads.
+    pub read_only: bool,
+    /// It may change what the catalog holds: facts of later statements need it anew.
+    pub catalog: bool,
+    /// It may change settings.
+    pub settings: bool,
+    /// It may create or drop temporary objects.
+    pub temp: bool,
+    /// It may answer differently next time even if nothing changed, or has effects.
+    pub volatile: bool,
+}
+
+/// A column of the answer as RowDescription should report it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The relation's object identifier and the attribute number, zeros for computed ones; `None`
+    /// where it cannot be told.
+    pub origin: Option<(u32, i16)>,
+}
+
+/// What one statement of a text does.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Bytes of the text that it takes.
+    pub span: Range<usize>,
+    /// What it is to a session.
+    pub kind: Kind,
+    /// What it does, in the contract's terms.
+    pub operation: Operation,
+    /// Whether it touches anything that is not known to be clear.
+    pub labelled: bool,
+    /// One for each of the operation's outputs.
+    pub columns: Vec<Column>,
+    /// Whether `columns` is surely as many as the answer has.
+    pub width_known: bool,
+    /// What it changes besides rows.
+    pub effects: Effects,
+    /// The highest number of a `$n` in it.
+    pub parameters: u32,
+}
+
+/// The facts of each statement of a text; one of [`Kind::Empty`] if it has none.
+///
+/// # Errors
+/// When the text is not in PostgreSQL's grammar or beyond the limits. What is in the grammar but
+/// not understood is a gap in the facts, not an error.
+pub fn analyze(
+    text: &str,
+    catalog: &Catalog,
+    session: &SessionView,
+    labelling: &Labelling,
+    options: &Options,
+) -> Result<Vec<Facts>, ParseError> {
+    guard::contained(|| {
+        let tree = guard::parse(text, &options.limits)?;
+        let mut all = Vec::with_capacity(tree.len());
+        let mut earlier = false;
+        let several = tree.len() > 1;
+        for raw in tree.iter() {
+            let span = classify::span(raw, text);
+            let mut analyzer = Analyzer::new(catalog, session, labelling, options);
+            let position = span.start;
+            let facts = analyzer
+                .statement(raw.stmt(), text, span, several && earlier)
+                .map_err(|stop| stop.at(position, &options.limits))?;
+            earlier |= changes_reading(&facts, analyzer.untrusted);
+            all.push(facts);
+        }
+        if all.is_empty() {
+            all.push(empty(text, session));
+        }
+        Ok(all)
+    })
+}
+
+/// Whether what comes after a statement in the same text may mean something else than before it.
+fn changes_reading(facts: &Facts, untrusted: bool) -> bool {
+    if untrusted || facts.effects.catalog || facts.effects.temp {
+        return true;
+    }
+    match &facts.kind {
+        Kind::Set { name, .. } | Kind::Reset { name: Some(name) } => setting_matters(name),
+        Kind::Reset { name: None } | Kind::Discard { .. } => true,
+        // What they restore or run is not in the text.
+        Kind::Rollback { .. } | Kind::RollbackTo { .. } | Kind::Execute { .. } => true,
+        Kind::Do | Kind::Call | Kind::Load | Kind::PrepareTransaction { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a setting changes how later statements are read, or what of them is shown.
+fn setting_matters(name: &str) -> bool {
+    !matches!(
+        name,
+        "statement_timeout"
+            | "lock_timeout"
+            | "idle_in_transaction_session_timeout"
+            | "idle_session_timeout"
+            | "application_name"
+            | "timezone"
+            | "datestyle"
+            | "intervalstyle"
+            | "extra_float_digits"
+            | "bytea_output"
+            | "work_mem"
+            | "maintenance_work_mem"
+            | "transaction_isolation"
+            | "transaction_read_only"
+            | "transaction_deferrable"
+            | "default_transaction_isolation"
+            | "default_transaction_read_only"
+            | "default_transaction_deferrable"
+            | "random_page_cost"
+            | "seq_page_cost"
+            | "jit"
+            | "synchronous_commit"
+            | "lc_time"
+            | "lc_monetary"
+            | "lc_numeric"
+    )
+}
+
+fn empty(text: &str, session: &SessionView) -> Facts {
+    Facts {
+        span: 0..text.len(),
+        kind: Kind::Empty,
+        operation: Operation {
+            protocol: "postgresql".to_owned(),
+            text: text.to_owned(),
+            sql: Some(SqlFacts {
+                is_filtered: true,
+                is_read_only: true,
+                search_path: session
+                    .search_path
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                ..SqlFacts::default()
+            }),
+            ..Operation::default()
+        },
+        labelled: false,
+        columns: Vec::new(),
+        width_known: true,
+        effects: Effects {
+            read_only: true,
+            ..Effects::default()
+        },
+        parameters: 0,
+    }
+}
+
+/// The state of one statement's walk.
+#[derive(Debug)]
+pub(crate) struct Analyzer<'c> {
+    pub(crate) catalog: &'c Catalog,
+    pub(crate) session: &'c SessionView,
+    pub(crate) labelling: &'c Labelling,
+    pub(crate) options: &'c Options,
+    pub(crate) depth: Rc<Depth>,
+    /// The search path that names resolve in: the session's, or a definition's.
+    pub(crate) path: Vec<Arc<str>>,
+    pub(crate) objects: Vec<Touched<'c>>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) field_index: HashMap<(u32, usize), u32>,
+    pub(crate) gaps: Vec<String>,
+    pub(crate) functions: Vec<String>,
+    pub(crate) parameters: u32,
+    pub(crate) views: HashMap<u32, Option<Rc<Vec<Value>>>>,
+    pub(crate) secured: Vec<u32>,
+    /// Fields of conditions in the subqueries that are open.
+    pub(crate) conditions: Vec<Vec<u32>>,
+    pub(crate) sublinks: usize,
+    /// Objects under some condition.
+    pub(crate) filtered: Vec<u32>,
+    pub(crate) read_only: bool,
+    pub(crate) volatile: bool,
+    pub(crate) untrusted: bool,
+    pub(crate) unknown_reported: bool,
+    pub(crate) unsure_width: bool,
+}
+
+/// What a statement turned out to be.
+#[derive(Debug, Default)]
+struct Outcome {
+    outputs: Columns,
+    effects: Effects,
+    row_limit: Option<u64>,
+    actions: Actions,
+}
+
+impl<'c> Analyzer<'c> {
+    pub(crate) fn new(
+        catalog: &'c Catalog,
+        session: &'c SessionView,
+        labelling: &'c Labelling,
+        options: &'c Options,
+    ) -> Self {
+        Analyzer {
+            catalog,
+            session,
+            labelling,
+            options,
+            depth: Rc::new(Depth::new(&options.limits)),
+            path: session.search_path.clone(),
+            objects: Vec::new(),
+            fields: Vec::new(),
+            field_index: HashMap::new(),
+            gaps: Vec::new(),
+            functions: Vec::new(),
+            parameters: 0,
+            views: HashMap::new(),
+            secured: Vec::new(),
+            conditions: Vec::new(),
+            sublinks: 0,
+            filtered: Vec::new(),
+            read_only: true,
+            volatile: false,
+            untrusted: false,
+            unknown_reported: false,
+            unsure_width: false,
+        }
+    }
+
+    /// Adds a gap, once.
+    pub(crate) fn gap(&mut self, text: &str) {
+        if !self.gaps.iter().any(|gap| gap == text) {
+            self.gaps.push(text.to_owned());
+        }
+    }
+
+    fn statement(
+        &mut self,
+        node: Node<'_>,
+        text: &str,
+        span: Range<usize>,
+        after_change: bool,
+    ) -> Res<Facts> {
+        let kind = classify::kind(node);
+        let outcome = self.body(node, &kind)?;
+        if after_change && !kind.is_transaction_control() {
+            self.gap("an earlier statement of the same text may change what this one means");
+        }
+        if let Some(setting) = self.session.misread()
+            && !kind.is_transaction_control()
+            && !matches!(&kind, Kind::Set { name, .. } | Kind::Reset { name: Some(name) } if name == setting)
+            && !matches!(&kind, Kind::Reset { name: None })
+        {
+            self.gap(&format!("the setting {setting} changes how SQL is read"));
+        }
+        let columns = std::mem::take(&mut self.outputs_of(&outcome.outputs)?);
+        Ok(self.finish(node, text, span, kind, outcome, columns))
+    }
+
+    /// The outputs' values, marked as such.
+    fn outputs_of(&mut self, columns: &Columns) -> Res<Vec<(String, Value)>> {
+        self.depth.spend(columns.list.len())?;
+        let mut all = Vec::with_capacity(columns.list.len());
+        for col in columns.list.iter() {
+            let value = self.col_value(col);
+            self.mark_fields(&value.fields, Usages::OUTPUT);
+            if value.unknown {
+                self.gap("an output column is of unknown origin");
+            }
+            all.push((col.name.to_string(), value));
+        }
+        Ok(all)
+    }
+
+    fn finish(
+        &mut self,
+        node: Node<'_>,
+        text: &str,
+        span: Range<usize>,
+        kind: Kind,
+        outcome: Outcome,
+        outputs: Vec<(String, Value)>,
+    ) -> Facts {
+        let filtered = self.filtered.clone();
+        let rows: Vec<u32> = (0_u32..)
+            .zip(&self.objects)
+            .filter(|(_, object)| object.rows && matches!(object.kind, "table" | "foreign table"))
+            .map(|(index, _)| index)
+            .collect();
+        let is_filtered = rows
+            .iter()
+            .all(|object| filtered.binary_search(object).is_ok());
+        let (objects, uses, moved) = self.finish_objects();
+        let mut columns = Vec::with_capacity(outputs.len());
+        let mut fields = Vec::with_capacity(outputs.len());
+        for (name, value) in outputs {
+            let mapped: Vec<u32> = value
+                .fields
+                .iter()
+                .filter_map(|field| moved.get(*field as usize).copied().flatten())
+                .collect();
+            let lineage = if value.unknown {
+                Lineage::Unknown
+            } else {
+                match (mapped.as_slice(), value.exact) {
+                    ([], _) => Lineage::Constant,
+                    ([only], true) => Lineage::Exact(*only),
+                    _ => Lineage::Derived(mapped),
+                }
+            };
+            let type_name = match value.ty {
+                Type::Builtin("anyarray" | "any") | Type::Unknown | Type::Row | Type::User => {
+                    String::new()
+                }
+                Type::Literal => "text".to_owned(),
+                Type::Builtin(name) => name.to_owned(),
+            };
+            fields.push(OutputField {
+                name: name.clone(),
+                type_name,
+                lineage,
+            });
+            columns.push(Column {
+                name,
+                origin: match value.origin {
+                    Origin::Computed => Some((0, 0)),
+                    Origin::At(oid, number) => Some((oid, number)),
+                    Origin::Unpredictable => None,
+                },
+            });
+        }
+        let actions = objects
+            .iter()
+            .fold(outcome.actions, |all, object| all | object.actions);
+        let effects = outcome.effects;
+        let labelled = !self.gaps.is_empty()
+            || objects.iter().any(|object| !object.labels.is_clear())
+            || uses.iter().any(|used| !used.labels.is_clear());
+        let width_known = outcome.outputs.more == More::None && !self.unsure_width;
+        Facts {
+            operation: Operation {
+                protocol: "postgresql".to_owned(),
+                command: command::tag(node).to_owned(),
+                actions,
+                text: text.get(span.clone()).unwrap_or(text).trim().to_owned(),
+                gaps: std::mem::take(&mut self.gaps),
+                objects,
+                uses,
+                outputs: fields,
+                sql: Some(SqlFacts {
+                    functions: std::mem::take(&mut self.functions),
+                    is_filtered,
+                    row_limit: outcome.row_limit,
+                    is_read_only: effects.read_only,
+                    search_path: self
+                        .session
+                        .search_path
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                }),
+            },
+            span,
+            kind,
+            labelled,
+            columns,
+            width_known,
+            effects,
+            parameters: self.parameters,
+        }
+    }
+
+    fn query_effects(&self) -> Effects {
+        Effects {
+            read_only: self.read_only,
+            catalog: self.untrusted,
+            settings: self.untrusted,
+            temp: self.untrusted,
+            volatile: self.volatile || !self.read_only,
+        }
+    }
+
+    fn body(&mut self, node: Node<'_>, kind: &Kind) -> Res<Outcome> {
+        let mut outcome = Outcome::default();
+        match node {
+            Node::SelectStmt(select) if classify::has_into(select) => {
+                let columns = self.query(node, None, &None)?;
+                self.mark_columns(&columns, Usages::WRITE_SOURCE);
+                let mut leaf = select;
+                while leaf.into_clause().is_none() {
+                    match leaf.larg() {
+                        Some(left) => leaf = left,
+                        None => break,
+                    }
+                }
+                self.into(leaf.into_clause());
+                outcome.effects = changed();
+            }
+            Node::SelectStmt(select) => {
+                outcome.outputs = self.query(node, None, &None)?;
+                outcome.row_limit = row_limit(select);
+                outcome.effects = self.query_effects();
+                if self.objects.is_empty() {
+                    outcome.actions = Actions::READ;
+                }
+            }
+            Node::InsertStmt(_)
+            | Node::UpdateStmt(_)
+            | Node::DeleteStmt(_)
+            | Node::MergeStmt(_) => {
+                outcome.outputs = self.query(node, None, &None)?;
+                outcome.effects = self.query_effects();
+            }
+            Node::ExplainStmt(explain) => {
+                let inner = self.wrapped(explain.query())?;
+                let analyzes = matches!(kind, Kind::Explain { analyze: true });
+                outcome.effects = inner.effects;
+                outcome.effects.read_only &= self.read_only;
+                if !analyzes {
+                    // It plans, which evaluates constants but runs nothing.
+                    outcome.effects.read_only = !self.untrusted;
+                }
+                // Plans tell of statistics, filters and rows: what they derive from is not followed,
+                // but a plan over clear fields alone is clear.
+                self.explained();
+                outcome.outputs = self.plan_output();
+            }
+            Node::PrepareStmt(prepare) => {
+                outcome = self.wrapped(prepare.query())?;
+                outcome.outputs = Columns::default();
+                outcome.effects.read_only = false;
+            }
+            Node::DeclareCursorStmt(declare) => {
+                outcome = self.wrapped(declare.query())?;
+                outcome.outputs = Columns::default();
+            }
+            Node::CopyStmt(copy) => outcome = self.copy(copy)?,
+            Node::ViewStmt(view) => {
+                let inner = self.query(view.query(), None, &None)?;
+                self.mark_columns(&inner, Usages::WRITE_SOURCE);
+                self.define(node);
+                outcome.effects = changed();
+            }
+            Node::CreateTableAsStmt(create) => {
+                if let Node::ExecuteStmt(_) = create.query() {
+                    self.gap("what EXECUTE runs is not in the text");
+                } else {
+                    let inner = self.query(create.query(), None, &None)?;
+                    self.mark_columns(&inner, Usages::WRITE_SOURCE);
+                }
+                self.into(create.into());
+                outcome.effects = changed();
+            }
+            Node::RuleStmt(rule) => {
+                self.define(node);
+                if !rule.actions().is_empty() {
+                    self.gap("what a rule does is not followed");
+                }
+                outcome.effects = changed();
+            }
+            Node::ExecuteStmt(execute) => {
+                let scope = Scope::child(None, None);
+                let value = self.all_of(execute.params(), &scope)?;
+                self.mark(&value, Usages::OTHER);
+                self.gap("what EXECUTE runs is not in the text");
+                outcome.outputs = self.unknown_output();
+                outcome.effects = anything();
+                outcome.actions = Actions::EXECUTE;
+            }
+            Node::FetchStmt(fetch) => {
+                self.gap("what a cursor holds is not in the text");
+                if !fetch.ismove {
+                    outcome.outputs = self.unknown_output();
+                }
+                outcome.effects = Effects {
+                    volatile: true,
+                    ..Effects::default()
+                };
+                outcome.actions = Actions::READ;
+            }
+            Node::CallStmt(call) => {
+                let scope = Scope::child(None, None);
+                if let Some(call) = call.funccall() {
+                    let value = self.func_call(call, &scope)?;
+                    self.mark(&value, Usages::OTHER);
+                    for argument in call.args() {
+                        let value = self.expr(argument, &scope)?;
+                        self.mark(&value, Usages::OTHER);
+                    }
+                }
+                self.gap("what CALL does is not followed");
+                outcome.outputs = self.unknown_output();
+                outcome.effects = anything();
+                outcome.actions = Actions::EXECUTE;
+            }
+            Node::DoStmt(_) | Node::LoadStmt(_) => {
+                self.define(node);
+                self.gap(if matches!(node, Node::DoStmt(_)) {
+                    "what DO runs is not followed"
+                } else {
+                    "what LOAD brings is not followed"
+                });
+                outcome.effects = anything();
+                outcome.actions = Actions::EXECUTE;
+            }
+            Node::TransactionStmt(_) => {
+                outcome.actions = Actions::CONTROL;
+                outcome.effects = Effects {
+                    read_only: kind.is_transaction_control(),
+                    catalog: matches!(kind, Kind::Rollback { .. } | Kind::RollbackTo { .. }),
+                    settings: matches!(
+                        kind,
+                        Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo { .. }
+                    ),
+                    temp: matches!(
+                        kind,
+                        Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo { .. }
+                    ),
+                    volatile: false,
+                };
+            }
+            Node::VariableSetStmt(_) | Node::DiscardStmt(_) | Node::ConstraintsSetStmt(_) => {
+                outcome.actions = Actions::CONTROL;
+                outcome.effects = Effects {
+                    settings: true,
+                    temp: matches!(node, Node::DiscardStmt(_)),
+                    volatile: true,
+                    ..Effects::default()
+                };
+            }
+            Node::VariableShowStmt(show) => {
+                outcome.actions = Actions::CONTROL;
+                outcome.effects.read_only = true;
+                outcome.outputs = self.shown(show.name());
+            }
+            Node::DeallocateStmt(_) | Node::ClosePortalStmt(_) => {
+                outcome.actions = Actions::CONTROL;
+            }
+            Node::ListenStmt(_) | Node::UnlistenStmt(_) | Node::NotifyStmt(_) => {
+                outcome.actions = Actions::CONTROL;
+                outcome.effects.volatile = true;
+            }
+            Node::GrantStmt(_) | Node::GrantRoleStmt(_) | Node::AlterDefaultPrivilegesStmt(_) => {
+                self.define(node);
+                outcome.effects = changed();
+            }
+            Node::VacuumStmt(_)
+            | Node::ClusterStmt(_)
+            | Node::ReindexStmt(_)
+            | Node::LockStmt(_)
+            | Node::CheckPointStmt(_) => {
+                self.define(node);
+                outcome.actions = Actions::CONTROL;
+                outcome.effects.volatile = true;
+            }
+            Node::TruncateStmt(_) => {
+                self.define(node);
+                outcome.effects.volatile = true;
+            }
+            _ => {
+                if command::tag(node).is_empty() {
+                    self.gap("a statement is of a kind that is not understood");
+                    outcome.effects = anything();
+                } else {
+                    self.define(node);
+                    outcome.effects = changed();
+                }
+                outcome.actions |= Actions::DEFINE;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The statement inside EXPLAIN, PREPARE, DECLARE, COPY.
+    fn wrapped(&mut self, node: Node<'_>) -> Res<Outcome> {
+        let _level = self.depth.enter()?;
+        let kind = classify::kind(node);
+        match node {
+            Node::ExplainStmt(_) | Node::CopyStmt(_) | Node::PrepareStmt(_) => {
+                self.gap("a statement inside another is not understood");
+                Ok(Outcome {
+                    effects: anything(),
+                    ..Outcome::default()
+                })
+            }
+            _ => self.body(node, &kind),
+        }
+    }
+
+    /// What EXPLAIN shows of a statement's fields: estimates from statistics, and with ANALYZE row
+    /// counts.
+    fn explained(&mut self) {
+        let conditions: Vec<u32> = (0_u32..)
+            .zip(&self.fields)
+            .filter(|(_, field)| {
+                field
+                    .usages
+                    .intersects(Usages::all() - Usages::OUTPUT - Usages::WRITE_SOURCE)
+            })
+            .map(|(index, _)| index)
+            .collect();
+        self.mark_fields(&conditions, Usages::PREDICATE);
+    }
+
+    fn plan_output(&mut self) -> Columns {
+        let mut value = Value::constant(Type::Builtin("text"));
+        let fields: Vec<u32> = (0_u32..)
+            .zip(&self.fields)
+            .filter(|(_, field)| !field.usages.is_empty())
+            .map(|(index, _)| index)
+            .collect();
+        crate::value::merge(&mut value.fields, &fields);
+        value.unknown = !self.gaps.is_empty();
+        single("QUERY PLAN", value)
+    }
+
+    fn unknown_output(&mut self) -> Columns {
+        Columns {
+            list: Rc::default(),
+            more: More::Unknown,
+        }
+    }
+
+    fn shown(&mut self, name: Option<&str>) -> Columns {
+        let name = name.unwrap_or_default();
+        if name.eq_ignore_ascii_case("all") {
+            let text = || Value::constant(Type::Builtin("text"));
+            return Columns {
+                list: Rc::new(
+                    ["name", "setting", "description"]
+                        .into_iter()
+                        .map(|name| crate::value::Col::known(name.into(), text()))
+                        .collect(),
+                ),
+                more: More::None,
+            };
+        }
+        let mut value = Value::constant(Type::Builtin("text"));
+        if name.contains('.') {
+            // A setting of somebody's own may hold what somebody put there.
+            self.gap("a setting of an extension or a user may hold anything");
+            value.unknown = true;
+        }
+        // RowDescription has the setting's canonical spelling.
+        single(name, value)
+    }
+
+    fn into(&mut self, into: Option<&nodes::IntoClause>) {
+        let Some(range) = into.and_then(nodes::IntoClause::rel) else {
+            return;
+        };
+        let path: Vec<String> = range
+            .schemaname()
+            .into_iter()
+            .chain(range.relname())
+            .map(str::to_owned)
+            .collect();
+        self.relation_at("table", path, Actions::DEFINE | Actions::CREATE);
+    }
+
+    fn copy(&mut self, copy: &nodes::CopyStmt) -> Res<Outcome> {
+        let mut outcome = Outcome::default();
+        let target = match classify::kind(Node::CopyStmt(copy)) {
+            Kind::Copy { target, .. } => target,
+            _ => CopyTarget::File,
+        };
+        let outputs = match copy.relation() {
+            Some(range) => {
+                let actions = if copy.is_from {
+                    Actions::CREATE
+                } else {
+                    Actions::READ
+                };
+                let item = self.range_var(range, &None, actions)?;
+                let mut scope = Scope::child(None, None);
+                scope.items.push(item.clone());
+                if copy.is_from {
+                    self.read_only = false;
+                    if let Meant::Relation(relation) =
+                        self.find_relation(range.schemaname(), range.relname().unwrap_or_default())
+                    {
+                        self.copied_into(relation);
+                    }
+                    self.filter(copy.where_clause(), &scope)?;
+                    Columns::default()
+                } else {
+                    let mut list = Vec::new();
+                    if copy.attlist().is_empty() {
+                        self.expand(&item, &mut list)?;
+                    }
+                    for name in copy.attlist() {
+                        let name: Arc<str> = Arc::from(name.as_str().unwrap_or_default());
+                        match item.columns.list.iter().find(|col| col.name == name) {
+                            Some(col) => list.push(col.clone()),
+                            None => {
+                                self.gap(&format!("column {name} is not known here"));
+                                list.push(crate::value::Col::known(name, Value::unknown()));
+                            }
+                        }
+                    }
+                    Columns {
+                        list: Rc::new(list),
+                        more: item.columns.more,
+                    }
+                }
+            }
+            None => {
+                let inner = self.wrapped(copy.query())?;
+                inner.outputs
+            }
+        };
+        outcome.effects = self.query_effects();
+        if target == CopyTarget::Client {
+            if !copy.is_from {
+                outcome.outputs = outputs;
+            }
+        } else {
+            outcome.effects.read_only = false;
+            outcome.effects.volatile = true;
+            self.mark_columns(&outputs, Usages::WRITE_SOURCE | Usages::OTHER);
+            let kind = if target == CopyTarget::File {
+                "file"
+            } else {
+                "program"
+            };
+            // Its name is a literal and stays in the text.
+            let actions = match (target, copy.is_from) {
+                (CopyTarget::Program, _) => Actions::EXECUTE,
+                (_, true) => Actions::READ,
+                (_, false) => Actions::CREATE,
+            };
+            self.named_object(kind, Vec::new(), actions, Labels::Unknown);
+            self.gap("COPY reads or writes outside the database");
+        }
+        Ok(outcome)
+    }
+
+    fn copied_into(&mut self, relation: &'c crate::catalog::Relation) {
+        for (schema, name) in &relation.triggers {
+            if !self
+                .options
+                .trusted_functions
+                .contains_key(&format!("{schema}.{name}"))
+            {
+                self.untrusted = true;
+                self.gap(&format!(
+                    "{}.{} has a trigger whose function {schema}.{name} is not on the allow-list",
+                    relation.schema, relation.name
+                ));
+            }
+        }
+    }
+}
+
+fn single(name: &str, value: Value) -> Columns {
+    Columns {
+        list: Rc::new(vec![crate::value::Col::known(name.into(), value)]),
+        more: More::None,
+    }
+}
+
+/// Effects of a definition.
+fn changed() -> Effects {
+    Effects {
+        read_only: false,
+        catalog: true,
+        settings: false,
+        temp: true,
+        volatile: true,
+    }
+}
+
+/// Effects of what cannot be seen.
+fn anything() -> Effects {
+    Effects {
+        read_only: false,
+        catalog: true,
+        settings: true,
+        temp: true,
+        volatile: true,
+    }
+}
+
+/// A constant LIMIT of the outermost query.
+fn row_limit(select: &nodes::SelectStmt) -> Option<u64> {
+    if !select.values_lists().is_empty() && select.op == SetOperation::SETOP_NONE {
+        let rows = u64::try_from(select.values_lists().len()).ok()?;
+        return Some(rows);
+    }
+    if select.limit_option == LimitOption::LIMIT_OPTION_WITH_TIES {
+        return None;
+    }
+    constant_integer(select.limit_count()).and_then(|rows| u64::try_from(rows).ok())
+}

@@ -1,0 +1,142 @@
+//! What a value derives from, while a statement is walked.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A value's type, as far as it matters for telling which function or operator is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// Cannot be told.
+    #[default]
+    Unknown,
+    /// A quoted literal, NULL or parameter: takes the type that its place wants.
+    Literal,
+    /// One of PostgreSQL's own.
+    Builtin(&'static str),
+    /// A row.
+    Row,
+    /// Anything defined by a user.
+    User,
+}
+
+/// What a client's RowDescription says about where a column comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Computed: zero and zero.
+    #[default]
+    Computed,
+    /// This relation and attribute.
+    At(u32, i16),
+    /// Cannot be told.
+    Unpredictable,
+}
+
+/// What a value derives from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Value {
+    /// Fields, sorted, without duplicates.
+    pub(crate) fields: Vec<u32>,
+    /// Derives from something that is not known.
+    pub(crate) unknown: bool,
+    /// The unchanged value of its one field.
+    pub(crate) exact: bool,
+    /// Some part of it can fail, has an effect, or takes its time.
+    pub(crate) observable: bool,
+    pub(crate) ty: Type,
+    pub(crate) origin: Origin,
+    /// Its parts, if it is a row whose parts are known.
+    pub(crate) row: Option<Rc<Vec<Col>>>,
+}
+
+impl Value {
+    pub(crate) fn constant(ty: Type) -> Self {
+        Value {
+            ty,
+            ..Value::default()
+        }
+    }
+
+    pub(crate) fn unknown() -> Self {
+        Value {
+            unknown: true,
+            observable: true,
+            origin: Origin::Unpredictable,
+            ..Value::default()
+        }
+    }
+
+    /// Adds what `other` derives from.
+    pub(crate) fn absorb(&mut self, other: &Value) {
+        self.unknown |= other.unknown;
+        self.observable |= other.observable;
+        merge(&mut self.fields, &other.fields);
+    }
+
+    /// The same, as something computed from it.
+    pub(crate) fn derived(mut self, ty: Type) -> Self {
+        self.exact = false;
+        self.origin = Origin::Computed;
+        self.row = None;
+        self.ty = ty;
+        self
+    }
+
+    /// Whether it derives from nothing but the statement itself.
+    pub(crate) fn is_plain_constant(&self) -> bool {
+        self.fields.is_empty() && !self.unknown && !self.observable
+    }
+}
+
+/// Adds sorted `more` to sorted `fields`.
+pub(crate) fn merge(fields: &mut Vec<u32>, more: &[u32]) {
+    for field in more {
+        if let Err(at) = fields.binary_search(field) {
+            fields.insert(at, *field);
+        }
+    }
+}
+
+/// A column of something in FROM, or of a query's result.
+#[derive(Clone, Debug)]
+pub(crate) struct Col {
+    pub(crate) name: Arc<str>,
+    pub(crate) value: ColValue,
+}
+
+/// A column's value; a relation's column becomes a field only when it is used.
+#[derive(Clone, Debug)]
+pub(crate) enum ColValue {
+    /// Column number (from 0) of an object.
+    Base(u32, usize),
+    /// Something computed before.
+    Known(Rc<Value>),
+}
+
+impl Col {
+    pub(crate) fn known(name: Arc<str>, value: Value) -> Self {
+        Col {
+            name,
+            value: ColValue::Known(Rc::new(value)),
+        }
+    }
+}
+
+/// Columns of a query or a thing in FROM.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns {
+    pub(crate) list: Rc<Vec<Col>>,
+    /// What else may be in it.
+    pub(crate) more: More,
+}
+
+/// What columns there may be besides the listed ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum More {
+    /// None.
+    #[default]
+    None,
+    /// Others of a clear system relation (the object).
+    Clear(u32),
+    /// Nobody knows.
+    Unknown,
+}
