@@ -9,6 +9,7 @@
 //! [`Lineage::Unknown`]), and whatever is unknown matches every question that a policy can ask, so
 //! that a policy which only asks cannot fail open.
 
+mod build;
 mod decision;
 mod operation;
 mod session;
