@@ -1,3 +1,4 @@
 //! Chaperone: a WebAssembly-policy programmable proxy for protected health information.
 
+pub mod approval;
 pub mod audit;
