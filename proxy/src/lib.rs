@@ -1,4 +1,7 @@
 //! Chaperone: a WebAssembly-policy programmable proxy for protected health information.
 
+pub mod admin;
 pub mod approval;
 pub mod audit;
+pub mod command;
+pub mod metrics;

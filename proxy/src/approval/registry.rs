@@ -521,11 +521,12 @@ impl Inner {
                 && *entry.binding == held.binding
         });
         if let Some((&id, entry)) = same {
-            if entry.groups == held.groups && entry.needed >= held.approvers {
-                if let Some(entry) = table.entries.get_mut(&id) {
-                    entry.holders += 1;
-                    return Ok((self.ticket(id, entry.deadline, true), None));
-                }
+            if entry.groups == held.groups
+                && entry.needed >= held.approvers
+                && let Some(entry) = table.entries.get_mut(&id)
+            {
+                entry.holders += 1;
+                return Ok((self.ticket(id, entry.deadline, true), None));
             }
             let event = finish(&mut table, id, State::Cancelled);
             self.tell(event);
