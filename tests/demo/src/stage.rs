@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chaperone_test_support::chaperone::{Chaperone, ChaperoneOptions};
+use chaperone_test_support::chaperone::{self, Chaperone, ChaperoneOptions};
 use chaperone_test_support::error::{Context as _, Error};
 use chaperone_test_support::psql::{Psql, PsqlOutput};
 use chaperone_test_support::{Postgres, Result, clinic, policies};
@@ -84,12 +84,19 @@ impl Stage {
             show.progress(&format!(
                 "building the policy {name} from source (the first build takes a minute or two)"
             ));
-            modules.push((name, policies::example(&binary, name)?, settings));
+            modules.push((
+                name,
+                build_policy(
+                    &binary,
+                    &policies::workspace().join("example-policies").join(name),
+                    &run,
+                )?,
+                settings,
+            ));
         }
         show.progress("building the policy that step 5 will change");
         write_house_rules(&folder, HOUSE_RULES_SOURCE)?;
-        let built = run.join("house-rules.wasm");
-        policies::build(&binary, &folder.join(HOUSE_RULES), &built)?;
+        let built = build_policy(&binary, &folder.join(HOUSE_RULES), &run)?;
         modules.push((HOUSE_RULES, built, ""));
 
         show.progress("starting chaperone serve");
@@ -159,8 +166,8 @@ impl Stage {
             });
         }
         write_house_rules(&self.folder, &source.replace(from, to))?;
-        let built = self.folder.join("run/house-rules.wasm");
-        policies::build(&self.binary, &self.folder.join(HOUSE_RULES), &built)?;
+        let run = self.folder.join("run");
+        let built = build_policy(&self.binary, &self.folder.join(HOUSE_RULES), &run)?;
         let to = self.chaperone.policy_folder().join("house-rules.wasm");
         fs::copy(&built, &to).context(format!("copy to {}", to.display()))?;
         Ok(())
@@ -292,6 +299,26 @@ fn write_house_rules(folder: &Path, source: &str) -> Result<()> {
     let manifest = HOUSE_RULES_MANIFEST.replace("@SDK@", &sdk.to_string_lossy());
     fs::write(home.join("Cargo.toml"), manifest).context("write the policy's Cargo.toml")?;
     fs::write(home.join("src/lib.rs"), source).context("write the policy's source")
+}
+
+/// `chaperone policy build`, to a file in `run`.
+fn build_policy(binary: &Path, folder: &Path, run: &Path) -> Result<PathBuf> {
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let output = run.join(format!("{name}.wasm"));
+    // All policies share one build folder, so that the SDK is compiled once.
+    chaperone::run(
+        Command::new(binary)
+            .args(["policy", "build"])
+            .arg(folder)
+            .arg("--output")
+            .arg(&output)
+            .env("CARGO_TARGET_DIR", policies::target_folder()),
+    )?;
+    Ok(output)
 }
 
 /// A program that cargo built into the same folder as this one.

@@ -142,7 +142,7 @@ fn start_proxy(binary: &Path, postgres: &Postgres) -> Result<Chaperone> {
     ]);
     for (name, settings) in POLICIES {
         say(&format!("building {name}"));
-        options = options.policy(name, policies::example(binary, name)?, settings);
+        options = options.policy(name, policies::example(name)?, settings);
     }
     for caller in CALLERS {
         options = options.identity(caller, &token(caller), &[caller, "agents"], "operations");

@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use crate::chaperone::run;
 use crate::error::{Context as _, Error, Result};
+
+const WASM: &str = "wasm32-unknown-unknown";
 
 /// The workspace's root.
 #[must_use]
@@ -35,41 +38,47 @@ pub fn target_folder() -> PathBuf {
 ///
 /// # Errors
 /// It does not build; the error holds the compiler's words.
-pub fn example(binary: &Path, name: &str) -> Result<PathBuf> {
-    let folder = workspace().join("example-policies").join(name);
-    let output = target_folder().join("built").join(format!("{name}.wasm"));
-    build(binary, &folder, &output)?;
-    Ok(output)
+pub fn example(name: &str) -> Result<PathBuf> {
+    build(&workspace().join("example-policies").join(name))
 }
 
-/// Builds the policy crate in `folder` to `output` with `chaperone policy build`. One build at a
-/// time, whoever asks.
+/// Builds the policy crate in `folder` with cargo, as a plain core module that carries the
+/// contract's type, and returns where it is. One build at a time, whoever asks. What people use is
+/// `chaperone policy build`; tests of the wire do not want to depend on it.
 ///
 /// # Errors
 /// It does not build; the error holds the compiler's words.
-pub fn build(binary: &Path, folder: &Path, output: &Path) -> Result<()> {
+pub fn build(folder: &Path) -> Result<PathBuf> {
     let target = target_folder();
-    let parent = output.parent().unwrap_or(output);
-    for needed in [target.as_path(), parent] {
-        fs::create_dir_all(needed).context(format!("make {}", needed.display()))?;
-    }
+    fs::create_dir_all(&target).context(format!("make {}", target.display()))?;
     let lock = File::create(target.join("lock")).context("open the build lock")?;
     lock.lock().context("wait for the build lock")?;
-    let run = Command::new(binary)
-        .args(["policy", "build"])
-        .arg(folder)
-        .arg("--output")
-        .arg(output)
-        .env("CARGO_TARGET_DIR", &target)
-        .stdin(Stdio::null())
-        .output()
-        .context(format!("start {}", binary.display()))?;
-    if run.status.success() {
-        return Ok(());
+    run(
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--quiet", "--release", "--target", WASM])
+            .current_dir(folder)
+            .env("CARGO_TARGET_DIR", &target)
+            .env(
+                "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+                "-Clink-arg=-zstack-size=65536",
+            )
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS"),
+    )?;
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .replace('-', "_");
+    let module = target
+        .join(WASM)
+        .join("release")
+        .join(format!("{name}.wasm"));
+    if module.is_file() {
+        return Ok(module);
     }
-    Err(Error::Program {
-        program: format!("chaperone policy build {}", folder.display()),
-        status: run.status.to_string(),
-        output: String::from_utf8_lossy(&run.stderr).into_owned(),
+    Err(Error::Missing {
+        what: module.display().to_string(),
+        mend: "name the crate as its folder, with crate-type cdylib".to_owned(),
     })
 }
