@@ -253,3 +253,79 @@ async fn a_public_address_needs_tls() {
         .unwrap_err();
     assert!(matches!(error, ServeError::NeedsTls(_)));
 }
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: crate::command::approvals::ApprovalsCommand,
+}
+
+#[tokio::test]
+async fn the_command_line_works_over_tls() {
+    let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, key.cert.pem()).unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![key.cert.der().clone()],
+        rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()).into(),
+    )
+    .unwrap();
+    let (_plain, approvals) = start(true).await;
+    let parts = Arc::new(Parts { ready: true });
+    let admin = Admin {
+        approvals: approvals.clone(),
+        auth: parts.clone(),
+        probes: Vec::new(),
+        reports: parts,
+        metrics: Arc::new(Metrics::new()),
+    };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(address, Some(Arc::new(tls)), admin)
+        .await
+        .unwrap();
+    // A client that never speaks holds up nobody.
+    let _silent = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let ticket = hold(&approvals).await;
+    let id = ticket.id().to_string();
+    let line = async |who: &str, words: &[&str], ca: Option<&std::path::Path>| {
+        let token = folder.path().join("token");
+        std::fs::write(&token, who).unwrap();
+        let url = format!("https://{}", server.address());
+        let mut all = vec!["approvals"];
+        all.extend(words);
+        all.extend(["--admin", &url, "--token-file", token.to_str().unwrap()]);
+        if let Some(ca) = ca {
+            all.extend(["--ca", ca.to_str().unwrap()]);
+        }
+        let line = <Line as clap::Parser>::try_parse_from(all).unwrap();
+        crate::command::approvals::run(line.command).await
+    };
+    let fay = "fay/approvers";
+    assert!(
+        line(fay, &["list"], None).await.is_err(),
+        "unknown authority"
+    );
+    let list = line(fay, &["list"], Some(&ca)).await.unwrap();
+    assert!(list.contains(&id) && list.contains("dba"), "{list}");
+    let page = line(fay, &["show", &id[..8]], Some(&ca)).await.unwrap();
+    assert!(
+        page.contains("$1 text = 'CANARY'") && page.contains("\\u{1b}[2J"),
+        "{page}"
+    );
+    let own = line("dba/approvers", &["approve", &id], Some(&ca)).await;
+    assert!(own.unwrap_err().to_string().contains("another person"));
+    let yes = line(fay, &["approve", &id], Some(&ca)).await.unwrap();
+    assert!(yes.contains("granted"), "{yes}");
+    let late = line(fay, &["deny", &id, "--reason", "no"], Some(&ca)).await;
+    assert!(late.unwrap_err().to_string().contains("granted already"));
+    server.stop().await;
+}

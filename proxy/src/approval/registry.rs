@@ -295,9 +295,9 @@ impl Approvals {
         }
     }
 
-    /// The unused grant for exactly this, if there is one. The caller decides the statement again
-    /// and compares [`Approvals::request`]'s terms by calling that instead where policies may have
-    /// become stricter.
+    /// The unused grant for exactly this, if there is one. It does not compare terms: where today's
+    /// policies may ask for more people or other groups, use [`Approvals::request`] and
+    /// [`Approvals::wait`], which answers at once for a granted request.
     pub fn take_grant(&self, binding: &Binding) -> Option<Grant> {
         let mut table = self.inner.lock();
         let now = Instant::now();
