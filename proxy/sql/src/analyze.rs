@@ -199,6 +199,9 @@ fn empty(text: &str, session: &SessionView) -> Facts {
     }
 }
 
+/// More reasons than these help nobody.
+const MOST_GAPS: usize = 50;
+
 /// The state of one statement's walk.
 #[derive(Debug)]
 pub(crate) struct Analyzer<'c> {
@@ -273,7 +276,7 @@ impl<'c> Analyzer<'c> {
 
     /// Adds a gap, once.
     pub(crate) fn gap(&mut self, text: &str) {
-        if !self.gaps.iter().any(|gap| gap == text) {
+        if self.gaps.len() < MOST_GAPS && !self.gaps.iter().any(|gap| gap == text) {
             self.gaps.push(text.to_owned());
         }
     }

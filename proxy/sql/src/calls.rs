@@ -111,7 +111,9 @@ impl Analyzer<'_> {
         for sort in call.agg_order() {
             let key = self.expr(sort.node(), scope)?;
             self.sort_operator(sort, &key);
-            self.mark(&key, Usages::ORDER);
+            if !call.agg_within_group {
+                self.mark(&key, Usages::ORDER);
+            }
             extra.absorb(&key);
         }
         if call.agg_within_group {
@@ -374,6 +376,7 @@ impl Analyzer<'_> {
         } else {
             format!("{schema}.{name}")
         };
+        let _ = self.depth.spend(self.functions.len());
         if !self.functions.contains(&full) {
             self.functions.push(full);
         }

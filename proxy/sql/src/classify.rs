@@ -334,7 +334,8 @@ pub(crate) fn kind(node: Node<'_>) -> Kind {
         | Node::ClusterStmt(_)
         | Node::ReindexStmt(_)
         | Node::CheckPointStmt(_) => Kind::Maintenance,
-        Node::None => Kind::Empty,
+        // The one statement that the library has no node for: CREATE FOREIGN TABLE.
+        Node::None => Kind::Definition,
         other => {
             if command::tag(other).is_empty() {
                 Kind::Other

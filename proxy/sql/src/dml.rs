@@ -9,6 +9,7 @@ use pg_raw_parse::raw::CmdType;
 use pg_raw_parse::{Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
+use crate::catalog::{Relation, RelationKind};
 use crate::names::{Ctes, Item, Scope};
 use crate::objects::Referent;
 use crate::value::{Col, Columns, More, Type, Value};
@@ -50,13 +51,46 @@ impl<'c> Analyzer<'c> {
             self.find_relation(range.schemaname(), range.relname().unwrap_or_default())
         {
             self.write_effects(relation);
+            if relation.kind == RelationKind::View {
+                self.written_through(relation, actions);
+            }
         } else {
             self.gap("what is written to is no relation of a user's");
         }
         Ok(item)
     }
 
-    fn write_effects(&mut self, relation: &'c crate::catalog::Relation) {
+    /// Writing to a view writes to what its columns come from.
+    fn written_through(&mut self, view: &'c Relation, actions: Actions) {
+        let through = self
+            .objects
+            .iter()
+            .find(|object| {
+                matches!(object.referent, Referent::Relation(known) if known.oid == view.oid)
+            })
+            .map(|object| object.through.clone())
+            .unwrap_or_default();
+        let mut bases: Vec<&'c Relation> = Vec::new();
+        for field in through {
+            let Some(object) = self.fields.get(field as usize).map(|field| field.object) else {
+                continue;
+            };
+            if let Some(object) = self.objects.get_mut(object as usize) {
+                object.actions |= actions;
+                if let Referent::Relation(relation) = object.referent {
+                    bases.push(relation);
+                }
+            }
+        }
+        if bases.is_empty() {
+            self.gap("which relation a view writes to is not known");
+        }
+        for relation in bases {
+            self.write_effects(relation);
+        }
+    }
+
+    fn write_effects(&mut self, relation: &'c Relation) {
         let mut open = vec![relation];
         let mut seen = Vec::new();
         while let Some(relation) = open.pop() {
@@ -92,6 +126,17 @@ impl<'c> Analyzer<'c> {
     /// Writing into a unique or referencing column tells whether the value is there.
     fn note_written(&mut self, item: &Item, name: &str) {
         let Some(object) = item.base else {
+            // A view's column writes to the fields that it comes from.
+            if let Some(col) = item
+                .columns
+                .list
+                .iter()
+                .find(|col| &*col.name == name)
+                .cloned()
+            {
+                let value = self.col_value(&col);
+                self.mark_fields(&value.fields, Usages::EQUALITY);
+            }
             return;
         };
         let Some(Referent::Relation(relation)) = self

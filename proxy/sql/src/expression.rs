@@ -493,6 +493,12 @@ impl Analyzer<'_> {
         let pattern = expr.rexpr();
         match expr.kind {
             A_Expr_Kind::AEXPR_OP => {
+                if let (Node::RowExpr(a), Node::RowExpr(b)) = (expr.lexpr(), pattern)
+                    && a.args().len() == b.args().len()
+                    && left.row.is_some()
+                {
+                    return self.row_compare(schema.as_deref(), &name, a.args(), b.args(), scope);
+                }
                 let right = self.expr(pattern, scope)?;
                 self.apply(schema.as_deref(), &name, &left, &right, pattern)
             }
@@ -560,6 +566,28 @@ impl Analyzer<'_> {
                 Ok(Value::unknown())
             }
         }
+    }
+
+    /// Two written rows are compared part by part.
+    fn row_compare(
+        &mut self,
+        schema: Option<&str>,
+        name: &str,
+        left: &NodeList,
+        right: &NodeList,
+        scope: &Scope<'_>,
+    ) -> Res<Value> {
+        let mut value = Value::default();
+        for (a, b) in left.iter().zip(right.iter()) {
+            let a = self.expr(a, scope)?;
+            let right = self.expr(b, scope)?;
+            let part = self.apply(schema, name, &a, &right, b)?;
+            value.absorb(&part);
+        }
+        if value.observable {
+            self.risky(&mut value);
+        }
+        Ok(value.derived(Type::Builtin("bool")))
     }
 
     /// An operator on two values; `pattern` is the right side as written.

@@ -86,7 +86,7 @@ impl<'c> Analyzer<'c> {
             }
             Node::RangeSubselect(sub) => {
                 let columns = if sub.lateral {
-                    let sides = lateral(scope, left);
+                    let sides = self.lateral(scope, left)?;
                     self.query(sub.subquery(), Some(&sides), &scope.ctes)?
                 } else {
                     self.query(sub.subquery(), scope.parent, &scope.ctes)?
@@ -96,7 +96,7 @@ impl<'c> Analyzer<'c> {
             Node::JoinExpr(join) => self.join(join, scope, left),
             Node::RangeFunction(function) => self.range_function(function, scope, left),
             Node::RangeTableSample(sample) => {
-                let sides = lateral(scope, left);
+                let sides = self.lateral(scope, left)?;
                 for argument in sample.args() {
                     let value = self.expr(argument, &sides)?;
                     self.mark(&value, Usages::PREDICATE);
@@ -429,6 +429,7 @@ impl<'c> Analyzer<'c> {
         outer: &[Item],
     ) -> Res<Vec<Item>> {
         let mut left = self.from_item(join.larg(), scope, outer)?;
+        self.depth.spend(outer.len() + left.len())?;
         let mut seen = outer.to_vec();
         seen.extend(left.iter().cloned());
         let mut right = self.from_item(join.rarg(), scope, &seen)?;
@@ -465,7 +466,7 @@ impl<'c> Analyzer<'c> {
         if using.is_empty() && join.alias().is_none() && join.join_using_alias().is_none() {
             items.append(&mut left);
             items.append(&mut right);
-            let sides = join_scope(scope, outer, &items);
+            let sides = join_scope(scope, &items);
             self.join_condition(join.quals(), &sides)?;
             return Ok(items);
         }
@@ -511,7 +512,7 @@ impl<'c> Analyzer<'c> {
         // The condition sees both sides, also where the join's own name hides them later.
         let mut inside = left.clone();
         inside.extend(right.iter().cloned());
-        let sides = join_scope(scope, outer, &inside);
+        let sides = join_scope(scope, &inside);
         self.join_condition(join.quals(), &sides)?;
         if let Some(alias) = join.alias() {
             return Ok(vec![self.aliased(columns, Some(alias), None, None, None)]);
@@ -560,7 +561,7 @@ impl<'c> Analyzer<'c> {
         scope: &Scope<'_>,
         left: &[Item],
     ) -> Res<Vec<Item>> {
-        let sides = lateral(scope, left);
+        let sides = self.lateral(scope, left)?;
         let mut list: Vec<Col> = Vec::new();
         let mut more = More::None;
         let count = range.functions().len();
@@ -700,6 +701,18 @@ impl<'c> Analyzer<'c> {
         )])
     }
 
+    /// What a LATERAL thing in FROM sees: what stands before it.
+    fn lateral<'s>(&self, scope: &'s Scope<'s>, left: &[Item]) -> Res<Scope<'s>> {
+        self.depth.spend(scope.items.len() + left.len())?;
+        let mut items = scope.items.clone();
+        items.extend(left.iter().cloned());
+        Ok(Scope {
+            parent: scope.parent,
+            items,
+            ctes: scope.ctes.clone(),
+        })
+    }
+
     fn argument_types(&self, count: usize) -> Vec<Value> {
         vec![Value::default(); count]
     }
@@ -750,7 +763,7 @@ impl<'c> Analyzer<'c> {
         scope: &Scope<'_>,
         left: &[Item],
     ) -> Res<Vec<Item>> {
-        let sides = lateral(scope, left);
+        let sides = self.lateral(scope, left)?;
         let mut value = self.expr(table.docexpr(), &sides)?;
         let rows = self.expr(table.rowexpr(), &sides)?;
         value.absorb(&rows);
@@ -793,7 +806,7 @@ impl<'c> Analyzer<'c> {
         scope: &Scope<'_>,
         left: &[Item],
     ) -> Res<Vec<Item>> {
-        let sides = lateral(scope, left);
+        let sides = self.lateral(scope, left)?;
         let mut value = match table.context_item() {
             Some(item) => self.expr(item.raw_expr(), &sides)?,
             None => Value::unknown(),
@@ -897,20 +910,8 @@ fn opaque(name: Option<Arc<str>>) -> Item {
     }
 }
 
-/// What a LATERAL thing in FROM sees: what stands before it.
-fn lateral<'s>(scope: &'s Scope<'s>, left: &[Item]) -> Scope<'s> {
-    let mut items = scope.items.clone();
-    items.extend(left.iter().cloned());
-    Scope {
-        parent: scope.parent,
-        items,
-        ctes: scope.ctes.clone(),
-    }
-}
-
-/// What a join's condition sees: its two sides, and what a LATERAL around it sees.
-fn join_scope<'s>(scope: &'s Scope<'s>, outer: &[Item], sides: &[Item]) -> Scope<'s> {
-    let _ = outer;
+/// What a join's condition sees: its two sides.
+fn join_scope<'s>(scope: &'s Scope<'s>, sides: &[Item]) -> Scope<'s> {
     Scope {
         parent: scope.parent,
         items: sides.to_vec(),

@@ -28,7 +28,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_bytes: 1 << 20,
-            max_depth: 160,
+            max_depth: 128,
             max_nodes: 200_000,
             max_statements: 1_000,
         }
@@ -137,7 +137,11 @@ impl Depth {
                 self.left.set(left);
                 Ok(())
             }
-            None => Err(Stop::Large),
+            None => {
+                // Whoever cannot stop here stops at the next step.
+                self.left.set(0);
+                Err(Stop::Large)
+            }
         }
     }
 }

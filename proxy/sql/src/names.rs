@@ -135,7 +135,7 @@ impl Analyzer<'_> {
         while let Some(here) = level {
             let mut found: Option<(Col, Option<u32>)> = None;
             for item in here.items.iter().filter(|item| item.bare) {
-                self.depth.spend(1)?;
+                self.depth.spend(1 + item.columns.list.len() / 4)?;
                 for col in item.columns.list.iter().filter(|col| col.name == *name) {
                     if found.is_some() {
                         self.gap(&format!("column {name} is ambiguous"));
@@ -210,6 +210,7 @@ impl Analyzer<'_> {
     ) -> Option<Item> {
         let mut level = Some(scope);
         while let Some(here) = level {
+            let _ = self.depth.spend(here.items.len() / 4);
             let mut found = here.items.iter().filter(|item| {
                 item.name.as_deref() == Some(name)
                     && schema.is_none_or(|schema| {

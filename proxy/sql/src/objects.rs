@@ -49,6 +49,7 @@ pub(crate) struct Field {
 impl<'c> Analyzer<'c> {
     /// The object for a relation, with `actions` added.
     pub(crate) fn relation_object(&mut self, relation: &'c Relation, actions: Actions) -> u32 {
+        let _ = self.depth.spend(self.objects.len());
         for (index, object) in (0_u32..).zip(self.objects.iter_mut()) {
             if let Referent::Relation(known) = object.referent
                 && known.oid == relation.oid
@@ -102,6 +103,8 @@ impl<'c> Analyzer<'c> {
         actions: Actions,
         labels: Labels,
     ) -> u32 {
+        // What runs out here ends the walk at its next step.
+        let _ = self.depth.spend(self.objects.len());
         for (index, object) in (0_u32..).zip(self.objects.iter_mut()) {
             if matches!(object.referent, Referent::Named)
                 && object.kind == kind
@@ -162,6 +165,7 @@ impl<'c> Analyzer<'c> {
             .fields
             .iter()
             .position(|field| field.object == object && field.name == *name);
+        let _ = self.depth.spend(self.fields.len());
         let field = match known {
             Some(field) => u32::try_from(field).unwrap_or(u32::MAX),
             None => {
@@ -228,6 +232,7 @@ impl<'c> Analyzer<'c> {
     }
 
     pub(crate) fn mark_fields(&mut self, fields: &[u32], usages: Usages) {
+        let _ = self.depth.spend(fields.len() / 8);
         let condition = Usages::PREDICATE | Usages::JOIN | Usages::EQUALITY;
         for field in fields {
             if let Some(entry) = self.fields.get_mut(*field as usize) {
