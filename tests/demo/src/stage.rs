@@ -76,7 +76,6 @@ impl Stage {
             clinic::PATIENTS
         ));
         clinic::seed(&postgres)?;
-        show.progress("starting an OIDC issuer");
         let tokens = Tokens::issue()?;
 
         let mut modules = Vec::new();
@@ -213,7 +212,6 @@ impl Stage {
         }
         put("CHAPERONE_ADMIN_URL", &self.admin_url());
         put("CHAPERONE_ADMIN_TOKEN", self.tokens.of(Persona::APPROVER));
-        put("CHAPERONE_ISSUER", self.tokens.issuer());
         put(
             "CHAPERONE_POLICY_DIR",
             &self.chaperone.policy_folder().to_string_lossy(),
@@ -273,10 +271,9 @@ fn options(
         .folder(run)
         .required(&["clinical-access", "phi-masking", "risky-commands"])
         .toml(&format!(
-            "[approvals]\nwait = {wait:?}\nttl = {ttl:?}\ngroups = [\"approvers\"]\n{}",
-            tokens.provider_toml()
-        ))
-        .file("issuer-ca.pem", tokens.issuer_ca().as_bytes());
+            "[approvals]\nwait = {wait:?}\nttl = {ttl:?}\ngroups = [\"approvers\"]\n"
+        ));
+    options = tokens.configure(options);
     for (name, settings) in POLICIES {
         options = options.settings(name, settings);
     }

@@ -295,7 +295,7 @@ impl ChaperoneOptions {
         }
         if !folder.join("auditor.pub").exists() {
             run(Command::new(&self.binary)
-                .args(["audit", "keygen", "--output"])
+                .args(["audit", "keygen"])
                 .arg(folder.join("auditor")))?;
         }
         Ok(())
