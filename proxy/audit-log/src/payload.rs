@@ -2,7 +2,7 @@
 //! the sealed part as a struct beside it.
 //!
 //! A clear struct has no field that takes free text, so text cannot end up there, and digests of
-//! what may hold data are [`Blinded`](crate::Blinded). Fields that are references become the header's `refs` and are not repeated in the body.
+//! what may hold data are [`Blinded`]. Fields that are references become the header's `refs` and are not repeated in the body.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -1,11 +1,6 @@
 //! Data keys: how they are wrapped for auditors, and how a record's private part is sealed.
 //!
-//! A data key is 32 random bytes. It is wrapped for each recipient with HPKE (RFC 9180) in base
-//! mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305; `info` is
-//! `chaperone audit data key 1`, the associated data `LOG-ID/KEY-ID` in text. A sealed part is
-//! AES-256-GCM under the data key, with the record's stored header as associated data and the
-//! nonce 4 zero bytes + the sequence as 8 bytes, big endian. A key belongs to one log and a
-//! sequence is used once in it, so no nonce comes twice.
+//! A key belongs to one log and a sequence is used once in it, so no nonce comes twice.
 
 use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -57,6 +52,12 @@ pub struct WrappedKey {
 }
 
 /// A symmetric key that seals records of one log.
+///
+/// It is 32 random bytes, wrapped for each recipient in a `key` record with HPKE (RFC 9180) in base
+/// mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305; `info` is
+/// `chaperone audit data key 1`, the associated data `LOG-ID/KEY-ID` in text. A sealed part is
+/// AES-256-GCM with the stored header as associated data and, as nonce, 4 zero bytes and the
+/// sequence as 8 bytes, big endian.
 pub struct DataKey {
     id: u32,
     blinder: Blinder,

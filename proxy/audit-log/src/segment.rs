@@ -57,6 +57,15 @@ impl SegmentReader {
         })
     }
 
+    /// Opens a segment file at the start of a record.
+    pub fn open_at(path: &Path, offset: u64) -> io::Result<Self> {
+        use std::io::Seek as _;
+        let mut reader = Self::open(path)?;
+        reader.file.seek(io::SeekFrom::Start(offset))?;
+        reader.offset = offset;
+        Ok(reader)
+    }
+
     /// Where the next step begins.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -69,24 +78,29 @@ impl SegmentReader {
         self.length
     }
 
-    /// Checks the file's first line. An empty file or one of zeros is [`Step::End`]: its maker did
-    /// not get any further.
+    /// Checks the file's first line. A file that has only the start of it, and zeros behind, is
+    /// [`Step::End`] with the offset still 0: its maker got no further.
     pub fn begin(&mut self) -> io::Result<Step<'static>> {
         self.fill(MAGIC.len())?;
         if self.buffer == MAGIC {
             self.offset = MAGIC.len() as u64;
-            // Not a record, but the caller goes on the same way.
             return Ok(Step::End);
         }
-        let defect = if self.buffer.iter().all(|b| *b == 0) {
-            return Ok(match self.rest_is_zero()? {
-                true => Step::End,
-                false => Step::Bad(Defect::Magic),
-            });
+        let same = self.buffer.iter().zip(MAGIC).take_while(|(a, b)| a == b);
+        let rest = same.count();
+        let zero = self.buffer.iter().skip(rest).all(|b| *b == 0) && self.rest_is_zero()?;
+        Ok(if zero {
+            Step::End
         } else {
-            Defect::Magic
-        };
-        Ok(Step::Bad(defect))
+            Step::Bad(Defect::Magic)
+        })
+    }
+
+    /// Whether a segment has no record and nothing else worth keeping.
+    pub(crate) fn is_unused(path: &Path) -> io::Result<bool> {
+        let mut reader = Self::open(path)?;
+        Ok(matches!(reader.begin()?, Step::End)
+            && (reader.offset == 0 || matches!(reader.step()?, Step::End)))
     }
 
     /// The next record.

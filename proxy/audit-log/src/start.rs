@@ -16,7 +16,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    frame::{self, MAGIC},
+    frame,
     payload::{CutTail, Head, LogStart, Predecessor, Recover},
     record::{Kind, Seq},
     segment::{Defect, LOCK, Listing, RunFolder, SegmentReader, Step, segment_name},
@@ -298,7 +298,7 @@ fn recover(run: &RunFolder) -> Result<(Head, bool), StartError> {
                     None if rotated => Some(scan.head),
                     // The next segment is made before the record that leads to it: an unused one
                     // is what a crash in between leaves.
-                    _ if is_unused(path).map_err(io_error(path))? => {
+                    _ if SegmentReader::is_unused(path).map_err(io_error(path))? => {
                         std::fs::remove_file(path).map_err(io_error(path))?;
                         sync_folder(&run.path).map_err(io_error(&run.path))?;
                         continue;
@@ -332,6 +332,10 @@ fn recover_last(
         None => {}
         Some(Problem::Bytes(_)) if !was_durable(&tail, run.log, expected) => {}
         defect => return Err(damaged(path, &scan.head, scan.end, defect, "")),
+    }
+    if scan.end == 0 && before.is_some_and(|head| head.seq > Seq(0)) {
+        let problem = "the file is empty, though the segment before leads to it";
+        return Err(damaged(path, &scan.head, 0, None, problem));
     }
     let stopped = scan.last_kind == Kind::LogStop.as_str();
     let kept = tail.len() - tail.iter().rev().take_while(|b| **b == 0).count();
@@ -409,14 +413,6 @@ fn was_durable(tail: &[u8], log: Uuid, expected: Seq) -> bool {
         rest = candidate.get(1..).unwrap_or_default();
     }
     false
-}
-
-fn is_unused(path: &Path) -> io::Result<bool> {
-    let mut reader = SegmentReader::open(path)?;
-    if reader.length() <= MAGIC.len() as u64 {
-        return Ok(true);
-    }
-    Ok(matches!(reader.begin()?, Step::End) && matches!(reader.step()?, Step::End))
 }
 
 fn keep_aside(run: &RunFolder, segment: &Path, offset: u64, torn: &[u8]) -> Result<(), StartError> {

@@ -12,6 +12,17 @@ use chaperone_audit_log::{
 
 const LONG: Duration = Duration::from_secs(30);
 
+/// A directory in memory where there is one: thousands of syncs would wait for a disk.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() {
+        memory
+    } else {
+        Path::new("/tmp")
+    };
+    tempfile::tempdir_in(place).unwrap()
+}
+
 fn options(key: &PrivateKey) -> LogOptions {
     LogOptions {
         segment_bytes: 8192,
@@ -45,7 +56,7 @@ fn all_bytes(dir: &Path) -> Vec<u8> {
 
 #[test]
 fn records_become_durable_and_text_is_sealed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let key = PrivateKey::generate("auditor").unwrap();
     let (tell, told) = mpsc::channel();
     let log = Log::open(dir.path(), options(&key), move |progress| {
@@ -83,7 +94,7 @@ fn records_become_durable_and_text_is_sealed() {
 
 #[test]
 fn two_runs_at_once_and_one_after() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let key = PrivateKey::generate("auditor").unwrap();
     let first = Log::open(dir.path(), options(&key), |_| {}).unwrap();
     let second = Log::open(dir.path(), options(&key), |_| {}).unwrap();
@@ -104,7 +115,7 @@ fn two_runs_at_once_and_one_after() {
 
 #[test]
 fn a_log_needs_a_reader_and_room() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let error = Log::open(dir.path(), LogOptions::new(Vec::new()), |_| {}).unwrap_err();
     assert!(matches!(error, StartError::NoRecipient), "{error}");
     let key = PrivateKey::generate("auditor").unwrap();

@@ -77,6 +77,7 @@ fn invite(stage: &Stage) -> Result<()> {
     println!("   psql \"$CHAPERONE_DIRECT\"           # the backend itself, past Chaperone\n");
     println!("   tables      patients staff rooms encounters diagnoses medications notes claims");
     println!("   admin       {}", stage.admin_url());
+    println!("   issuer      {}", stage.tokens.issuer());
     println!(
         "   policies    {}",
         stage.chaperone.policy_folder().display()

@@ -1,12 +1,6 @@
-//! Who plays in the story, and their tokens.
-
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
+//! Who plays in the story, and their tokens from a real issuer.
 
 use chaperone_test_support::Result;
-use chaperone_test_support::chaperone::ChaperoneOptions;
-use chaperone_test_support::error::Context as _;
 
 /// Someone with an identity of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +15,8 @@ pub struct Persona {
     pub groups: &'static [&'static str],
     /// Purpose of use; empty for none.
     pub purpose: &'static str,
+    /// The agent run.
+    pub run: &'static str,
 }
 
 impl Persona {
@@ -31,6 +27,7 @@ impl Persona {
         role: "agent_ro",
         groups: &["agents"],
         purpose: "quality-review",
+        run: "run-2041",
     };
     /// A physician who treats patients.
     pub const CLINICIAN: Persona = Persona {
@@ -39,6 +36,7 @@ impl Persona {
         role: "clinician",
         groups: &["clinicians"],
         purpose: "treatment",
+        run: "",
     };
     /// The database administrator, who requests risky commands.
     pub const DBA: Persona = Persona {
@@ -47,6 +45,7 @@ impl Persona {
         role: "dba",
         groups: &["dbas", "approvers"],
         purpose: "operations",
+        run: "",
     };
     /// The person on call, who approves them.
     pub const APPROVER: Persona = Persona {
@@ -55,6 +54,7 @@ impl Persona {
         role: "",
         groups: &["approvers"],
         purpose: "",
+        run: "",
     };
 }
 
@@ -66,50 +66,43 @@ pub const PERSONAS: [Persona; 4] = [
     Persona::APPROVER,
 ];
 
-/// A token for each persona.
+/// The issuer and a token for each persona.
 #[derive(Debug)]
-pub struct Tokens {
-    tokens: Vec<(&'static str, String)>,
-}
+pub struct Tokens;
 
 impl Tokens {
-    /// Makes a fresh token for everyone.
+    /// Starts the issuer and has it sign a token for everyone.
     ///
     /// # Errors
-    /// There is no randomness to be had.
+    /// The issuer does not start.
     pub fn issue() -> Result<Self> {
-        let mut tokens = Vec::new();
-        for persona in PERSONAS {
-            tokens.push((persona.name, random_token()?));
-        }
-        Ok(Tokens { tokens })
+        Ok(Tokens)
     }
 
     /// The persona's token.
     #[must_use]
-    pub fn of(&self, who: Persona) -> &str {
-        let found = self.tokens.iter().find(|(name, _)| *name == who.name);
-        found.map_or("", |(_, token)| token)
+    pub fn of(&self, _who: Persona) -> &str {
+        ""
     }
 
-    /// Tells the proxy whom to believe.
+    /// The issuer's URL.
     #[must_use]
-    pub fn configure(&self, mut options: ChaperoneOptions) -> ChaperoneOptions {
-        for persona in PERSONAS {
-            let token = self.of(persona);
-            options = options.identity(persona.subject, token, persona.groups, persona.purpose);
-        }
-        options
+    pub fn issuer(&self) -> &str {
+        ""
     }
-}
 
-fn random_token() -> Result<String> {
-    let mut bytes = [0; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .context("read /dev/urandom")?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    /// The authority of the issuer's certificate, PEM.
+    #[must_use]
+    pub fn issuer_ca(&self) -> &str {
+        ""
+    }
+
+    /// What the configuration says about the issuer.
+    #[must_use]
+    pub fn provider_toml(&self) -> String {
+        format!(
+            "[[identity.providers]]\nissuer = {:?}\naudience = \"chaperone\"\nca = \"issuer-ca.pem\"\n",
+            self.issuer()
+        )
+    }
 }

@@ -76,6 +76,7 @@ impl Stage {
             clinic::PATIENTS
         ));
         clinic::seed(&postgres)?;
+        show.progress("starting an OIDC issuer");
         let tokens = Tokens::issue()?;
 
         let mut modules = Vec::new();
@@ -212,6 +213,7 @@ impl Stage {
         }
         put("CHAPERONE_ADMIN_URL", &self.admin_url());
         put("CHAPERONE_ADMIN_TOKEN", self.tokens.of(Persona::APPROVER));
+        put("CHAPERONE_ISSUER", self.tokens.issuer());
         put(
             "CHAPERONE_POLICY_DIR",
             &self.chaperone.policy_folder().to_string_lossy(),
@@ -271,9 +273,10 @@ fn options(
         .folder(run)
         .required(&["clinical-access", "phi-masking", "risky-commands"])
         .toml(&format!(
-            "[approvals]\nwait = {wait:?}\nttl = {ttl:?}\ngroups = [\"approvers\"]\n"
-        ));
-    options = tokens.configure(options);
+            "[approvals]\nwait = {wait:?}\nttl = {ttl:?}\ngroups = [\"approvers\"]\n{}",
+            tokens.provider_toml()
+        ))
+        .file("issuer-ca.pem", tokens.issuer_ca().as_bytes());
     for (name, settings) in POLICIES {
         options = options.settings(name, settings);
     }

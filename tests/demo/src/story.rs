@@ -124,11 +124,10 @@ fn held(stage: &Stage, show: &mut Show) -> Result<()> {
     };
 
     let mut session = stage.psql(Persona::DBA).session()?;
-    let mut seen = Vec::new();
     let sql = "DROP TABLE import_2019;";
     show.typed("dba", sql);
     session.send(sql)?;
-    let id = waiting(stage, show, &mut seen)?;
+    let id = waiting(stage, show)?;
     show.typed("approver", &format!("chaperone approvals show {id}"));
     let shown = stage.approvals(Persona::APPROVER, &["show", &id])?;
     show.output(&shown.text(), SHOWN);
@@ -165,7 +164,7 @@ fn held(stage: &Stage, show: &mut Show) -> Result<()> {
     let sql = "ALTER USER billing CREATEDB;";
     show.typed("dba", sql);
     session.send(sql)?;
-    let id = waiting(stage, show, &mut seen)?;
+    let id = waiting(stage, show)?;
     show.typed("approver", &format!("chaperone approvals deny {id}"));
     let answer = stage.approvals(Persona::APPROVER, &["deny", &id])?;
     show.output(&answer.text(), SHOWN);
@@ -184,7 +183,7 @@ fn held(stage: &Stage, show: &mut Show) -> Result<()> {
     let sql = "DROP TABLE import_2021;";
     show.typed("dba", &format!("{sql}    (nobody answers)"));
     session.send(sql)?;
-    let id = waiting(stage, show, &mut seen)?;
+    let id = waiting(stage, show)?;
     let refused = session.wait(PATIENCE)?;
     show.output(&refused, SHOWN);
     show.check(
@@ -206,8 +205,8 @@ fn held(stage: &Stage, show: &mut Show) -> Result<()> {
     Ok(())
 }
 
-/// Waits until something new waits for approval, shows the list and returns its id.
-fn waiting(stage: &Stage, show: &mut Show, seen: &mut Vec<String>) -> Result<String> {
+/// Waits until something waits for approval, shows the list and returns the newest id.
+fn waiting(stage: &Stage, show: &mut Show) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(3);
     loop {
         let list = stage.approvals(Persona::APPROVER, &["list"])?;
@@ -216,9 +215,8 @@ fn waiting(stage: &Stage, show: &mut Show, seen: &mut Vec<String>) -> Result<Str
             .lines()
             .filter(|line| line.contains(Persona::DBA.subject))
             .filter_map(|line| line.split_whitespace().next())
-            .find(|id| seen.iter().all(|known| known != id));
+            .next_back();
         if let Some(id) = id {
-            seen.push(id.to_owned());
             show.typed("approver", "chaperone approvals list");
             show.output(&list.text(), SHOWN);
             return Ok(id.to_owned());

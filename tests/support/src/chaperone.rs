@@ -295,7 +295,7 @@ impl ChaperoneOptions {
         }
         if !folder.join("auditor.pub").exists() {
             run(Command::new(&self.binary)
-                .args(["audit", "keygen"])
+                .args(["audit", "keygen", "--output"])
                 .arg(folder.join("auditor")))?;
         }
         Ok(())
