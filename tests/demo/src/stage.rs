@@ -15,7 +15,7 @@ use crate::show::Show;
 /// How long approvals wait: short while the story is played, long for trying by hand.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// A held statement waits 4 s and its ticket is good for 6 s.
+    /// A held statement waits 8 s and its ticket is good for 10 s.
     Story,
     /// A held statement waits 30 s and its ticket is good for 15 min.
     ByHand,
@@ -266,7 +266,7 @@ fn options(
     pace: Pace,
 ) -> ChaperoneOptions {
     let (wait, ttl) = match pace {
-        Pace::Story => ("4s", "6s"),
+        Pace::Story => ("8s", "10s"),
         Pace::ByHand => ("30s", "15m"),
     };
     let mut options = Chaperone::options(binary)
@@ -298,6 +298,12 @@ fn write_house_rules(folder: &Path, source: &str) -> Result<()> {
     let sdk = policies::workspace().join("policy-sdk");
     let manifest = HOUSE_RULES_MANIFEST.replace("@SDK@", &sdk.to_string_lossy());
     fs::write(home.join("Cargo.toml"), manifest).context("write the policy's Cargo.toml")?;
+    // The same versions as everything else, so that nothing new has to be fetched or compiled.
+    fs::copy(
+        policies::workspace().join("Cargo.lock"),
+        home.join("Cargo.lock"),
+    )
+    .context("copy Cargo.lock")?;
     fs::write(home.join("src/lib.rs"), source).context("write the policy's source")
 }
 

@@ -191,7 +191,7 @@ fn held(stage: &Stage, show: &mut Show) -> Result<()> {
         refused.contains("ERROR:  55000"),
     );
     // The ticket's own time; then nobody can approve any more.
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(3));
     show.typed(
         "approver",
         &format!("chaperone approvals approve {id}    (too late)"),
