@@ -182,7 +182,8 @@ pub struct Log {
     blinder: Blinder,
     keys: AtomicU32,
     thread: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    /// Held as long as this process may write to the run.
+    lock: Mutex<Option<File>>,
 }
 
 pub(crate) struct Shared {
@@ -282,7 +283,7 @@ impl Log {
             folder: folder.clone(),
             keys: AtomicU32::new(1),
             thread: Mutex::new(None),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         let last = log.begin(about, past, first)?;
         let mut writer = Writer::open(
@@ -481,6 +482,7 @@ impl Log {
             // A panic of the writer has poisoned the log by then.
             let _ = thread.join();
         }
+        lock_mutex(&self.lock).take();
     }
 
     fn ready(&self, bytes: usize) -> Result<MutexGuard<'_, Queue>, AppendError> {

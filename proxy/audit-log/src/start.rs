@@ -93,13 +93,8 @@ pub(crate) fn make_run(dir: &Path, log: Uuid) -> Result<(PathBuf, File), StartEr
     std::fs::create_dir(&folder).map_err(io_error(&folder))?;
     let path = folder.join(LOCK);
     let lock = open_lock(&path).map_err(io_error(&path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(io_error(&path)(io::ErrorKind::WouldBlock.into()));
-        }
-        Err(std::fs::TryLockError::Error(error)) => return Err(io_error(&path)(error)),
-    }
+    // Waits at most for a verifier that is just asking whether this run is being written.
+    lock.lock().map_err(io_error(&path))?;
     sync_folder(dir).map_err(io_error(dir))?;
     Ok((folder, lock))
 }

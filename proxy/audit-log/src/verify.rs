@@ -165,8 +165,8 @@ impl Report {
             last_time: check.last_time.clone(),
             ending: match &check.problem {
                 Some(_) => Ending::Broken,
-                None if check.live => Ending::Live,
                 None if check.stopped => Ending::Closed,
+                None if check.live => Ending::Live,
                 None => Ending::Unfinished,
             },
         });

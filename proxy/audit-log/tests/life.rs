@@ -1,13 +1,15 @@
 //! A log's life: open, append, durable, close, and again.
 
 // Helpers of tests are tests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{path::Path, sync::mpsc, time::Duration};
 
 use chaperone_audit_log::{
-    AppendError, Code, Kind, Listing, Log, LogOptions, Name, PrivateKey, Progress, Seq, StartError,
+    AppendError, Code, Ending, Expect, Kind, Listing, Log, LogOptions, Name, PrivateKey, Progress,
+    Sealed, Seq, StartError,
     payload::{LoginDenied, LoginDeniedSealed},
+    read, verify,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -111,6 +113,72 @@ fn two_runs_at_once_and_one_after() {
         1,
         "of the second"
     );
+}
+
+#[test]
+fn a_log_that_is_being_written_verifies() {
+    let dir = scratch();
+    let key = PrivateKey::generate("auditor").unwrap();
+    let log = Log::open(dir.path(), options(&key), |_| {}).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..3000 {
+                let seq = append(&log, "text").unwrap();
+                log.wait(seq, LONG).unwrap().unwrap();
+            }
+        });
+        let mut looks = 0;
+        while !writer.is_finished() || looks == 0 {
+            let report = verify(dir.path(), &Expect::default()).unwrap();
+            assert!(report.ok, "{:?}", report.problems);
+            assert!(looks == 0 || report.runs[0].ending == Ending::Live);
+            looks += 1;
+        }
+    });
+    log.close(&Code::from_words("test")).unwrap();
+    let report = verify(dir.path(), &Expect::default()).unwrap();
+    assert!(report.ok, "{:?}", report.problems);
+    assert_eq!(report.runs[0].ending, Ending::Closed);
+}
+
+#[test]
+fn a_renewed_key_seals_what_follows_and_the_reader_follows() {
+    let dir = scratch();
+    let (key, other) = (
+        PrivateKey::generate("auditor").unwrap(),
+        PrivateKey::generate("other").unwrap(),
+    );
+    let log = Log::open(dir.path(), options(&key), |_| {}).unwrap();
+    append(&log, "before").unwrap();
+    log.renew_key().unwrap();
+    append(&log, "after").unwrap();
+    log.close(&Code::from_words("test")).unwrap();
+    assert!(verify(dir.path(), &Expect::default()).unwrap().ok);
+    let sealed = |key: Option<&PrivateKey>| {
+        let mut found = Vec::new();
+        let stopped = read(dir.path(), key, |record| {
+            if let Some(id) = record.header.key {
+                found.push((id, record.sealed.clone()));
+            }
+            true
+        });
+        assert!(stopped.unwrap().is_empty());
+        found
+    };
+    let text = |text: &str| Sealed::Open(serde_json::json!({ "detail": text }));
+    assert_eq!(
+        sealed(Some(&key)),
+        [(1, text("before")), (2, text("after"))]
+    );
+    for key in [None, Some(&other)] {
+        let closed = sealed(key);
+        assert!(
+            closed
+                .iter()
+                .all(|(_, part)| matches!(part, Sealed::Closed(_)))
+        );
+        assert_eq!(closed.len(), 2);
+    }
 }
 
 #[test]
