@@ -281,6 +281,7 @@ fn recover(run: &RunFolder) -> Result<(Head, bool), StartError> {
         seq: Seq(0),
         hash: Digest::ZERO,
     };
+    check_earlier(run, nothing)?;
     let mut segments = run.segments.iter().rev().peekable();
     while let Some((number, path)) = segments.next() {
         let before = match segments.peek() {
@@ -313,6 +314,27 @@ fn recover(run: &RunFolder) -> Result<(Head, bool), StartError> {
         return recover_last(run, path, before);
     }
     Ok((nothing, false))
+}
+
+/// How many bytes of earlier segments a start reads; the rest is left to `verify`.
+const START_READS: u64 = 256 << 20;
+
+/// Looks at the segments before the last two, the newest first.
+fn check_earlier(run: &RunFolder, nothing: Head) -> Result<(), StartError> {
+    let mut bytes = 0;
+    for (number, path) in run.segments.iter().rev().skip(2) {
+        bytes += std::fs::metadata(path).map_err(io_error(path))?.len();
+        if bytes > START_READS {
+            return Ok(());
+        }
+        let before = (*number == 1).then_some(nothing);
+        let scan = scan(run.log, path, before).map_err(io_error(path))?;
+        if scan.defect.is_some() || scan.last_kind != Kind::Rotate.as_str() {
+            let otherwise = "no rotate record ends the segment, though another follows";
+            return Err(damaged(path, &scan.head, scan.end, scan.defect, otherwise));
+        }
+    }
+    Ok(())
 }
 
 fn recover_last(

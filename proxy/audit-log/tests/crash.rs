@@ -230,6 +230,36 @@ fn damage_that_is_no_torn_tail_refuses_to_start_and_changes_nothing() {
 }
 
 #[test]
+fn damage_in_an_earlier_segment_refuses_to_start_too() {
+    let dir = scratch();
+    let small = || LogOptions {
+        segment_bytes: 4096,
+        ..options()
+    };
+    let log = Log::open(dir.path(), small(), |_| {}).unwrap();
+    for _ in 0..60 {
+        append(&log, 100).unwrap();
+    }
+    drop(log);
+    let run = Listing::read(dir.path()).unwrap().runs.remove(0);
+    assert!(run.segments.len() > 4);
+    for (_, path) in &run.segments[..run.segments.len() - 1] {
+        let good = std::fs::read(path).unwrap();
+        let mut bytes = good.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, &bytes).unwrap();
+        let error = Log::open(dir.path(), small(), |_| {}).unwrap_err();
+        assert!(
+            matches!(&error, StartError::Damaged { segment, .. } if segment == path),
+            "{error}"
+        );
+        std::fs::write(path, &good).unwrap();
+    }
+    Log::open(dir.path(), small(), |_| {}).unwrap();
+}
+
+#[test]
 fn a_crash_between_two_segments_is_no_damage() {
     for first_line in [&b""[..], b"chaperone-audit 1\n", b"chaper", &[0; 500]] {
         let dir = scratch();
