@@ -5,3 +5,4 @@ pub mod approval;
 pub mod audit;
 pub mod command;
 pub mod metrics;
+pub mod policy;
