@@ -2,6 +2,7 @@
 //! assertions that say what was expected and what came. No wasm is involved.
 
 mod answer;
+mod catalog;
 mod compose;
 mod facts;
 mod session;
@@ -9,6 +10,7 @@ mod session;
 use chaperone_contract::{Context, Operation};
 
 pub use answer::Answer;
+pub use catalog::Catalog;
 pub use compose::compose;
 pub use facts::{Table, TestOperation, operation};
 pub use session::Session;
