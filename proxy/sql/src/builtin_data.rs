@@ -1143,6 +1143,7 @@ pub(crate) static FUNCTIONS: &[(&str, u8, &str, &str)] = &[
     ("pg_table_is_visible", 0, "", "bool"),
     ("pg_table_size", 0, "", "int8"),
     ("pg_tablespace_databases", 8, "", "oid"),
+    ("pg_tablespace_location", 0, "", "text"),
     ("pg_tablespace_size", 0, "", "int8"),
     ("pg_timezone_abbrevs", 8, "abbrev,utc_offset,is_dst", ""),
     ("pg_timezone_names", 8, "name,abbrev,utc_offset,is_dst", ""),

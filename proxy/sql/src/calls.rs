@@ -15,7 +15,15 @@ use crate::value::{Type, Value};
 /// Whether a parameter of type `wanted` could take a value of type `given`.
 fn could_take(wanted: &TypeRef, given: Type, implicit: &dyn Fn(&str, &TypeRef) -> bool) -> bool {
     match given {
-        Type::Unknown | Type::Literal | Type::User | Type::Row => true,
+        Type::Unknown | Type::Literal | Type::User(0) | Type::Row => true,
+        Type::User(_) => {
+            // Polymorphic parameters and its own; or another type that a cast leads to.
+            if wanted.is_builtin() {
+                &*wanted.name == "record" || wanted.name.starts_with("any") || implicit("", wanted)
+            } else {
+                crate::value::user_type(wanted) == given || implicit("", wanted)
+            }
+        }
         Type::Builtin(name) => {
             if wanted.is_builtin() {
                 // Polymorphic parameters, and whatever builtin casts reach.
@@ -29,10 +37,15 @@ fn could_take(wanted: &TypeRef, given: Type, implicit: &dyn Fn(&str, &TypeRef) -
 
 impl Analyzer<'_> {
     fn implicit_cast(&self, from: &str, to: &TypeRef) -> bool {
-        self.catalog
-            .casts
-            .iter()
-            .any(|cast| cast.implicit && &*cast.source.name == from && cast.target == *to)
+        self.catalog.casts.iter().any(|cast| {
+            // Without a name any user's type may be the source.
+            let source = if from.is_empty() {
+                !cast.source.is_builtin()
+            } else {
+                &*cast.source.name == from
+            };
+            cast.implicit && source && cast.target == *to
+        })
     }
 
     /// Whether a cast that is not PostgreSQL's own could apply.
@@ -50,7 +63,7 @@ impl Analyzer<'_> {
     /// The type of a catalog column.
     pub(crate) fn type_of(&self, type_ref: &TypeRef) -> Type {
         if !type_ref.is_builtin() {
-            return Type::User;
+            return crate::value::user_type(type_ref);
         }
         if type_ref.name.starts_with('_') {
             // Arrays of builtin types: no user's operator is meant for those alone.
@@ -74,7 +87,7 @@ impl Analyzer<'_> {
         };
         let look = |schema: &str| -> Option<Type> {
             if user(schema) {
-                return Some(Type::User);
+                return Some(Type::User(0));
             }
             if schema == "pg_catalog" {
                 return builtin::type_name(name).map(Type::Builtin);

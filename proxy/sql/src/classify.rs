@@ -335,7 +335,8 @@ pub(crate) fn kind(node: Node<'_>) -> Kind {
         | Node::ReindexStmt(_)
         | Node::CheckPointStmt(_) => Kind::Maintenance,
         // The one statement that the library has no node for: CREATE FOREIGN TABLE.
-        Node::None => Kind::Definition,
+        Node::Invalid(_) => Kind::Definition,
+        Node::None => Kind::Empty,
         other => {
             if command::tag(other).is_empty() {
                 Kind::Other

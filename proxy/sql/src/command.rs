@@ -273,7 +273,7 @@ pub(crate) fn tag(node: Node<'_>) -> &'static str {
         Node::AlterSubscriptionStmt(_) => "ALTER SUBSCRIPTION",
         Node::DropSubscriptionStmt(_) => "DROP SUBSCRIPTION",
         // The one statement that the library has no node for.
-        Node::None => "CREATE FOREIGN TABLE",
+        Node::Invalid(_) => "CREATE FOREIGN TABLE",
         _ => "",
     }
 }
@@ -711,7 +711,7 @@ impl Analyzer<'_> {
                     }
                 }
             }
-            Node::None => {
+            Node::Invalid(_) => {
                 self.named_object("foreign table", Vec::new(), DEFINE, Labels::Unknown);
                 self.gap("what a foreign table is made of is not followed");
             }

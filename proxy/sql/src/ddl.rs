@@ -57,6 +57,9 @@ fn range_names(range: &nodes::RangeVar) -> (Arc<str>, Arc<str>) {
     )
 }
 
+/// A foreign key: own column, schema and name of the other table, its column if it is named.
+type Reference = (Arc<str>, Arc<str>, Arc<str>, Option<Arc<str>>);
+
 struct Builder {
     catalog: Catalog,
     next_oid: u32,
@@ -221,7 +224,7 @@ impl Builder {
                     }));
             }
         }
-        let mut references: Vec<(Arc<str>, Arc<str>, Arc<str>, Option<Arc<str>>)> = Vec::new();
+        let mut references: Vec<Reference> = Vec::new();
         let mut unique: Vec<Arc<str>> = Vec::new();
         let to_parent = |constraint: &nodes::Constraint, own: Vec<Arc<str>>| {
             let theirs: Vec<Arc<str>> = constraint

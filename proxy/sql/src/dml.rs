@@ -90,7 +90,7 @@ impl<'c> Analyzer<'c> {
         }
     }
 
-    fn write_effects(&mut self, relation: &'c Relation) {
+    pub(crate) fn write_effects(&mut self, relation: &'c Relation) {
         let mut open = vec![relation];
         let mut seen = Vec::new();
         while let Some(relation) = open.pop() {
@@ -387,7 +387,7 @@ impl<'c> Analyzer<'c> {
         self.returning(insert.returning_clause(), target, Vec::new(), &ctes)
     }
 
-    fn mark_unique(&mut self, item: &Item) {
+    pub(crate) fn mark_unique(&mut self, item: &Item) {
         let names: Vec<Arc<str>> = item
             .columns
             .list
@@ -430,7 +430,7 @@ impl<'c> Analyzer<'c> {
         let ctes = self.with(update.with_clause(), None, ctes)?;
         let item = self.target_relation(update.relation(), Actions::UPDATE)?;
         let mut scope = Scope::child(None, ctes.clone());
-        self.from_list(update.from_clause(), &mut scope)?;
+        self.add_from(update.from_clause(), &mut scope)?;
         let others = scope.items.clone();
         scope.items.insert(0, item.clone());
         self.filter(update.where_clause(), &scope)?;
@@ -443,7 +443,7 @@ impl<'c> Analyzer<'c> {
         let ctes = self.with(delete.with_clause(), None, ctes)?;
         let item = self.target_relation(delete.relation(), Actions::DELETE)?;
         let mut scope = Scope::child(None, ctes.clone());
-        self.from_list(delete.using_clause(), &mut scope)?;
+        self.add_from(delete.using_clause(), &mut scope)?;
         let others = scope.items.clone();
         scope.items.insert(0, item.clone());
         self.filter(delete.where_clause(), &scope)?;
@@ -523,7 +523,7 @@ fn infer_by_constraint(conflict: &nodes::OnConflictClause) -> bool {
 }
 
 fn pg_source(analyzer: &mut Analyzer<'_>, node: Node<'_>, scope: &mut Scope<'_>) -> Res<Vec<Item>> {
-    let items = analyzer.from_single(node, scope)?;
+    let items = analyzer.single_item(node, scope)?;
     scope.items.extend(items.iter().cloned());
     Ok(items)
 }

@@ -22,7 +22,7 @@ pub(crate) fn constant_text(node: Node<'_>) -> Option<String> {
         },
         Node::TypeCast(cast) => {
             let name = cast.type_name()?;
-            let last = name.names().iter().last()?.sval()?;
+            let last = name.names().iter().next_back()?.sval()?;
             let Node::A_Const(constant) = cast.arg() else {
                 return None;
             };
@@ -81,6 +81,20 @@ impl Analyzer<'_> {
         match node {
             Node::None | Node::SetToDefault(_) => Ok(Value::constant(Type::Literal)),
             Node::ColumnRef(column) => self.column_ref(column.fields(), scope),
+            Node::FuncCall(call)
+                if self.session.version < 160_000
+                    && call.args().is_empty()
+                    && call
+                        .funcname()
+                        .iter()
+                        .filter_map(|name| name.as_str())
+                        .next_back()
+                        == Some("system_user") =>
+            {
+                // A keyword since PostgreSQL 16, a column's name before.
+                self.gap("system_user may mean a column here");
+                Ok(Value::unknown())
+            }
             Node::ParamRef(parameter) => {
                 let number = u32::try_from(parameter.number).unwrap_or(u32::MAX);
                 self.parameters = self.parameters.max(number);
@@ -99,16 +113,22 @@ impl Analyzer<'_> {
             Node::FuncCall(call) => self.func_call(call, scope),
             Node::SubLink(link) => self.sub_link(link, scope),
             Node::CaseExpr(case) => self.case(case, scope),
-            Node::CoalesceExpr(expr) => {
-                let (value, tail) = self.guarded_list(expr.args(), scope)?;
-                let _ = tail;
-                Ok(value)
-            }
+            Node::CoalesceExpr(expr) => self.guarded_list(expr.args(), scope),
             Node::MinMaxExpr(expr) => self.all_of(expr.args(), scope),
             Node::A_Indirection(expr) => self.indirection(expr, scope),
             Node::A_ArrayExpr(expr) => {
-                let value = self.all_of(expr.elements(), scope)?;
-                Ok(value.derived(Type::Unknown))
+                let mut value = Value::default();
+                let mut builtin = true;
+                for node in expr.elements() {
+                    let part = self.expr(node, scope)?;
+                    builtin &= matches!(part.ty, Type::Builtin(_) | Type::Literal);
+                    value.absorb(&part);
+                }
+                Ok(value.derived(if builtin {
+                    Type::Builtin("anyarray")
+                } else {
+                    Type::Unknown
+                }))
             }
             Node::RowExpr(expr) => self.row(expr.args(), scope),
             Node::NullTest(test) => {
@@ -132,7 +152,10 @@ impl Analyzer<'_> {
                 let _ = value;
                 Ok(Value::constant(Type::Builtin("int4")))
             }
-            Node::MergeSupportFunc(_) => Ok(Value::constant(Type::Builtin("text"))),
+            Node::MergeSupportFunc(_) => {
+                self.once_a_call("merge_action");
+                Ok(Value::constant(Type::Builtin("text")))
+            }
             Node::CurrentOfExpr(_) => {
                 self.gap("WHERE CURRENT OF depends on a cursor");
                 self.read_only = false;
@@ -179,27 +202,25 @@ impl Analyzer<'_> {
 
     /// Like [`Self::all_of`] where earlier values tell whether later ones are computed at all: if
     /// those can fail, the earlier ones show.
-    fn guarded_list(&mut self, list: &NodeList, scope: &Scope<'_>) -> Res<(Value, bool)> {
+    fn guarded_list(&mut self, list: &NodeList, scope: &Scope<'_>) -> Res<Value> {
         let mut value = Value::constant(Type::Unknown);
-        let mut parts = 0;
         let mut ty = Type::Literal;
         let mut observable = false;
-        for node in list {
+        for (index, node) in list.iter().enumerate() {
             let part = self.expr(node, scope)?;
-            if part.observable && parts > 0 {
+            if part.observable && index > 0 {
                 observable = true;
             }
             if ty == Type::Literal {
                 ty = part.ty;
             }
             value.absorb(&part);
-            parts += 1;
         }
         if observable {
             self.risky(&mut value);
         }
         value.ty = ty;
-        Ok((value, observable))
+        Ok(value)
     }
 
     fn bool_expr(&mut self, expr: &nodes::BoolExpr, scope: &Scope<'_>) -> Res<Value> {
@@ -318,9 +339,8 @@ impl Analyzer<'_> {
                 self.mark_fields(&conditions, Usages::OTHER);
                 if let Some(only) = single
                     && columns.list.len() == 1
-                    && conditions.is_empty()
                 {
-                    let exact = only.exact && value.fields.len() == 1;
+                    let exact = only.exact && value.fields.len() == 1 && conditions.is_empty();
                     let row = only.row.clone();
                     let mut value = value.derived(only.ty);
                     value.exact = exact;
@@ -329,7 +349,10 @@ impl Analyzer<'_> {
                 }
                 Ok(value.derived(ty))
             }
-            SubLinkType::ARRAY_SUBLINK => Ok(value.derived(Type::Unknown)),
+            SubLinkType::ARRAY_SUBLINK => Ok(value.derived(match ty {
+                Type::Builtin(_) | Type::Literal => Type::Builtin("anyarray"),
+                _ => Type::Unknown,
+            })),
             SubLinkType::ANY_SUBLINK | SubLinkType::ALL_SUBLINK => {
                 let (schema, name) = split_name(link.oper_name());
                 let name: &str = if name.is_empty() { "=" } else { &name };
@@ -359,7 +382,11 @@ impl Analyzer<'_> {
                         let at = self.expr(node, scope)?;
                         value.absorb(&at);
                     }
-                    value = value.derived(Type::Unknown);
+                    value = match value.ty {
+                        Type::Builtin("anyarray") => value.derived(Type::Builtin("any")),
+                        Type::Builtin("jsonb") => value.derived(Type::Builtin("jsonb")),
+                        _ => value.derived(Type::Unknown),
+                    };
                 }
                 Node::String(name) => {
                     let name: Arc<str> = Arc::from(name.sval().unwrap_or_default());
@@ -473,14 +500,14 @@ impl Analyzer<'_> {
             }
             Type::Row if value.fields.is_empty() && !value.unknown => {
                 // NULL as a relation's row.
-                value.ty = Type::User;
+                value.ty = Type::User(0);
                 value.observable = true;
                 None
             }
             _ => {
                 let shown = names.join(".");
                 self.gap(&format!("type {shown} is not PostgreSQL's own"));
-                value.ty = Type::User;
+                value.ty = Type::User(0);
                 value.absorb(&Value::unknown());
                 None
             }
@@ -504,7 +531,11 @@ impl Analyzer<'_> {
             }
             A_Expr_Kind::AEXPR_OP_ANY | A_Expr_Kind::AEXPR_OP_ALL => {
                 let mut right = self.expr(pattern, scope)?;
-                right.ty = Type::Unknown;
+                right.ty = match right.ty {
+                    Type::Builtin(_) => Type::Builtin("any"),
+                    Type::Literal => Type::Literal,
+                    _ => Type::Unknown,
+                };
                 self.apply(schema.as_deref(), &name, &left, &right, Node::None)
             }
             A_Expr_Kind::AEXPR_DISTINCT | A_Expr_Kind::AEXPR_NOT_DISTINCT => {
@@ -614,7 +645,15 @@ impl Analyzer<'_> {
                     Type::Literal => true,
                     Type::Builtin(name) => !matches!(
                         name,
-                        "json" | "jsonb" | "tsvector" | "tsquery" | "bytea" | "bit" | "varbit"
+                        "json"
+                            | "jsonb"
+                            | "tsvector"
+                            | "tsquery"
+                            | "bytea"
+                            | "bit"
+                            | "varbit"
+                            | "any"
+                            | "anyarray"
                     ),
                     _ => false,
                 };
@@ -639,6 +678,13 @@ impl Analyzer<'_> {
         let mut ty = Type::Builtin("json");
         let mut parts: Vec<Node<'_>> = Vec::new();
         let mut output = None;
+        // Before PostgreSQL 16 and 17 these were calls of functions with these names.
+        if !matches!(
+            node,
+            Node::JsonValueExpr(_) | Node::JsonKeyValue(_) | Node::JsonIsPredicate(_)
+        ) {
+            self.once_a_call(&crate::select::column_name(node));
+        }
         match node {
             Node::JsonValueExpr(expr) => {
                 let value = self.expr(expr.raw_expr(), scope)?;
@@ -751,6 +797,25 @@ impl Analyzer<'_> {
             self.risky(&mut value);
         }
         Ok(value)
+    }
+
+    /// What is grammar for our parser is a function of somebody's for an older server.
+    fn once_a_call(&mut self, name: &str) {
+        let functions = self.catalog.functions_named(name);
+        let json_functions = if name.starts_with("json_") {
+            ["json_value", "json_query", "json_exists"]
+                .iter()
+                .any(|name| !self.catalog.functions_named(name).is_empty())
+        } else {
+            false
+        };
+        if self.session.version < 180_000 && (!functions.is_empty() || json_functions) {
+            self.gap(&format!(
+                "{name} may mean a function that is not on the allow-list"
+            ));
+            self.read_only = false;
+            self.untrusted = true;
+        }
     }
 
     fn json_aggregate<'t>(

@@ -64,20 +64,20 @@ impl<'c> Analyzer<'c> {
     }
 
     /// Adds the things in a FROM list to `scope`, each seeing those before it where LATERAL.
-    pub(crate) fn from_list(&mut self, list: &NodeList, scope: &mut Scope<'_>) -> Res<()> {
+    pub(crate) fn add_from(&mut self, list: &NodeList, scope: &mut Scope<'_>) -> Res<()> {
         for node in list {
-            let items = self.from_item(node, scope, &[])?;
+            let items = self.item(node, scope, &[])?;
             scope.items.extend(items);
         }
         Ok(())
     }
 
     /// One thing in FROM.
-    pub(crate) fn from_single(&mut self, node: Node<'_>, scope: &Scope<'_>) -> Res<Vec<Item>> {
-        self.from_item(node, scope, &[])
+    pub(crate) fn single_item(&mut self, node: Node<'_>, scope: &Scope<'_>) -> Res<Vec<Item>> {
+        self.item(node, scope, &[])
     }
 
-    fn from_item(&mut self, node: Node<'_>, scope: &Scope<'_>, left: &[Item]) -> Res<Vec<Item>> {
+    fn item(&mut self, node: Node<'_>, scope: &Scope<'_>, left: &[Item]) -> Res<Vec<Item>> {
         let _level = self.depth.enter()?;
         match node {
             Node::RangeVar(range) => {
@@ -112,7 +112,7 @@ impl<'c> Analyzer<'c> {
                     self.read_only = false;
                 }
                 self.volatile = true;
-                self.from_item(sample.relation(), scope, left)
+                self.item(sample.relation(), scope, left)
             }
             Node::RangeTableFunc(table) => self.xml_table(table, scope, left),
             Node::JsonTable(table) => self.json_table(table, scope, left),
@@ -428,11 +428,11 @@ impl<'c> Analyzer<'c> {
         scope: &Scope<'_>,
         outer: &[Item],
     ) -> Res<Vec<Item>> {
-        let mut left = self.from_item(join.larg(), scope, outer)?;
+        let mut left = self.item(join.larg(), scope, outer)?;
         self.depth.spend(outer.len() + left.len())?;
         let mut seen = outer.to_vec();
         seen.extend(left.iter().cloned());
-        let mut right = self.from_item(join.rarg(), scope, &seen)?;
+        let mut right = self.item(join.rarg(), scope, &seen)?;
         // The columns that the join has.
         let mut left_columns = Vec::new();
         let mut more = More::None;
@@ -642,7 +642,7 @@ impl<'c> Analyzer<'c> {
                 .collect();
             let last: Arc<str> = names.last().cloned().unwrap_or_else(|| "?column?".into());
             function_name = Some(Arc::clone(&last));
-            let scalar = if count == 1 && !range.is_rowsfrom || count == 1 {
+            let scalar = if count == 1 {
                 alias_name.clone().unwrap_or_else(|| Arc::clone(&last))
             } else {
                 Arc::clone(&last)

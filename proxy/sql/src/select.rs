@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chaperone_contract::{Actions, Usages};
 use pg_raw_parse::list::{CastNodeList, NodeList};
 use pg_raw_parse::raw::{
-    A_Expr_Kind, BoolExprType, MinMaxOp, SQLValueFunctionOp, SetOperation, SubLinkType, XmlExprOp,
+    A_Expr_Kind, BoolExprType, JsonExprOp, MinMaxOp, SQLValueFunctionOp, SetOperation, SubLinkType,
+    XmlExprOp,
 };
 use pg_raw_parse::{ConstValue, Node, nodes};
 
@@ -74,7 +75,7 @@ impl Analyzer<'_> {
     }
 
     fn plain(&mut self, select: &nodes::SelectStmt, scope: &mut Scope<'_>) -> Res<Columns> {
-        self.from_list(select.from_clause(), scope)?;
+        self.add_from(select.from_clause(), scope)?;
         self.filter(select.where_clause(), scope)?;
         let columns = self.targets(select.target_list(), scope)?;
         for node in select.group_clause() {
@@ -881,6 +882,12 @@ fn figure(node: Node<'_>) -> Option<(Arc<str>, bool)> {
             Node::JsonSerializeExpr(_) => strong("json_serialize"),
             Node::JsonObjectConstructor(_) => strong("json_object"),
             Node::JsonArrayConstructor(_) | Node::JsonArrayQueryConstructor(_) => strong("json_array"),
+            Node::JsonFuncExpr(function) => strong(match function.op {
+                JsonExprOp::JSON_EXISTS_OP => "json_exists",
+                JsonExprOp::JSON_QUERY_OP => "json_query",
+                JsonExprOp::JSON_VALUE_OP => "json_value",
+                _ => "json_table",
+            }),
             Node::JsonObjectAgg(_) => strong("json_objectagg"),
             Node::JsonArrayAgg(_) => strong("json_arrayagg"),
             _ => None,

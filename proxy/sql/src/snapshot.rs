@@ -156,7 +156,7 @@ impl Snapshot {
             "WHERE (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,c}'::pg_catalog.\"char\"[])) AND ",
             ours!()
         ),
-        // 3: columns.
+        // 3: columns; a domain's type is what it is made of.
         concat!(
             "SELECT a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, ",
             "tn.nspname::pg_catalog.text, t.typname::pg_catalog.text, ",
@@ -164,7 +164,8 @@ impl Snapshot {
             "pg_catalog.col_description(a.attrelid, a.attnum::pg_catalog.int4) ",
             from_ours!(),
             "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "JOIN pg_catalog.pg_type AS t ON (t.oid OPERATOR(pg_catalog.=) a.atttypid) ",
+            "JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) a.atttypid) ",
+            "JOIN pg_catalog.pg_type AS t ON (t.oid OPERATOR(pg_catalog.=) CASE WHEN (y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\") THEN y.typbasetype ELSE y.oid END) ",
             "JOIN pg_catalog.pg_namespace AS tn ON (tn.oid OPERATOR(pg_catalog.=) t.typnamespace) ",
             "LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid OPERATOR(pg_catalog.=) a.attrelid) AND (d.adnum OPERATOR(pg_catalog.=) a.attnum) ",
             "WHERE (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped) ",

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::catalog::TypeRef;
+
 /// A value's type, as far as it matters for telling which function or operator is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Type {
@@ -15,8 +17,16 @@ pub(crate) enum Type {
     Builtin(&'static str),
     /// A row.
     Row,
-    /// Anything defined by a user.
-    User,
+    /// Anything defined by a user; which one, where that is known, else 0.
+    User(u64),
+}
+
+/// A number for a user's type, to tell types apart by.
+pub(crate) fn user_type(type_ref: &TypeRef) -> Type {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    type_ref.hash(&mut hasher);
+    Type::User(hasher.finish().max(1))
 }
 
 /// What a client's RowDescription says about where a column comes from.

@@ -1,6 +1,13 @@
 //! Input that is meant to hurt: nesting, size, odd bytes. On a stack of 2 MiB, as a runtime's
 //! worker threads have.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // a test fails by panicking
+
 use chaperone_sql::{
     Catalog, Labelling, Limits, Options, ParseError, SessionView, analyze, classify,
 };
