@@ -103,7 +103,14 @@ impl Decision {
     /// What happens to one output, by its index. For one output named twice the stricter counts.
     #[must_use]
     pub fn mask(mut self, output: u32, transform: Transform) -> Self {
-        self.masks.push(Mask { output, transform });
+        match self.masks.iter_mut().find(|mask| mask.output == output) {
+            None => self.masks.push(Mask { output, transform }),
+            Some(old) if transform.rank() > old.transform.rank() => old.transform = transform,
+            Some(old) if transform.rank() == old.transform.rank() && transform != old.transform => {
+                old.transform = Transform::Null;
+            }
+            Some(_) => {}
+        }
         self
     }
 
