@@ -19,3 +19,6 @@ pub use archive::Archive;
 pub(crate) use archive::write_atomically;
 pub use directory::{Failed, Options, PolicyEvent, Status};
 pub use watch::{OpenError, Policies};
+
+#[cfg(test)]
+mod tests;
