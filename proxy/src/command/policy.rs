@@ -170,12 +170,13 @@ fn module_of(directory: &Path, messages: &[u8]) -> Option<PathBuf> {
         .split(|&byte| byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
         .filter(|message| {
-            message["manifest_path"]
-                .as_str()
+            message
+                .get("manifest_path")
+                .and_then(serde_json::Value::as_str)
                 .is_some_and(|path| Path::new(path) == manifest)
         })
         .filter_map(|message| {
-            let files = message["filenames"].as_array()?;
+            let files = message.get("filenames")?.as_array()?;
             let module = |file: &serde_json::Value| {
                 let path = PathBuf::from(file.as_str()?);
                 path.extension()
@@ -184,7 +185,7 @@ fn module_of(directory: &Path, messages: &[u8]) -> Option<PathBuf> {
             };
             files.iter().find_map(module)
         })
-        .last()
+        .next_back()
 }
 
 fn inspect(file: &Path, out: &mut impl Write) -> Result<(), PolicyError> {
@@ -275,4 +276,46 @@ fn say(out: &mut impl Write, text: &str) -> Result<(), PolicyError> {
             path: PathBuf::from("standard output"),
             error,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_is_found_in_cargos_messages() {
+        let folder = tempfile::TempDir::new().unwrap();
+        fs::write(folder.path().join("Cargo.toml"), "").unwrap();
+        let manifest = folder.path().join("Cargo.toml").canonicalize().unwrap();
+        let line = |manifest: &str, file: &str| {
+            serde_json::json!({"manifest_path": manifest, "filenames": [file]}).to_string()
+        };
+        let messages = [
+            line("/other/Cargo.toml", "/t/other.wasm"),
+            line(manifest.to_str().unwrap(), "/t/mine.wasm"),
+            "not json".to_owned(),
+        ];
+        assert_eq!(
+            module_of(folder.path(), messages.join("\n").as_bytes()),
+            Some(PathBuf::from("/t/mine.wasm"))
+        );
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let run = |command: PolicyCommand| command.run(&mut Vec::new()).unwrap_err().to_string();
+        let error = run(PolicyCommand::Build {
+            directory: folder.path().to_owned(),
+            output: None,
+        });
+        assert!(
+            error.contains("Give the directory of a policy crate"),
+            "{error}"
+        );
+        let file = folder.path().join("x.wasm");
+        fs::write(&file, "hello").unwrap();
+        let error = run(PolicyCommand::Inspect { file });
+        assert!(error.contains("not a WebAssembly binary"), "{error}");
+    }
 }
