@@ -413,3 +413,38 @@ fn required_modules_and_protocols_count() {
     assert_eq!(code(&lacking), "required-policy-missing");
     assert!(PolicySet::new(vec![Arc::clone(&module), module], SetOptions::default()).is_err());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// Flipped bytes end in a module or a refusal, and the host can load the next one.
+    #[test]
+    fn damaged_modules_do_no_harm(
+        damage in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0_u8..), 1..4)
+    ) {
+        let mut bytes = Guest::default().module();
+        for (place, value) in damage {
+            let length = bytes.len();
+            bytes[place.index(length)] = value;
+        }
+        match HOST.load("x.wasm", bytes, &Settings::new()) {
+            Ok(module) => drop(decide(&set(vec![module]))),
+            Err(error) => proptest::prop_assert!(!matches!(error.problem, Problem::Internal(_)), "{error}"),
+        }
+    }
+
+    /// Nor do bytes that were never a module.
+    #[test]
+    fn arbitrary_bytes_are_refused(
+        mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        kind in 0_usize..3
+    ) {
+        let magic: [&[u8]; 3] = [b"", b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"];
+        bytes.splice(0..0, magic[kind].iter().copied());
+        proptest::prop_assert!(HOST.load("x.wasm", bytes, &Settings::new()).is_err());
+    }
+}
