@@ -166,10 +166,8 @@ impl Stage {
             });
         }
         write_house_rules(&self.folder, &source.replace(from, to))?;
-        let run = self.folder.join("run");
-        let built = build_policy(&self.binary, &self.folder.join(HOUSE_RULES), &run)?;
-        let to = self.chaperone.policy_folder().join("house-rules.wasm");
-        fs::copy(&built, &to).context(format!("copy to {}", to.display()))?;
+        let to = self.chaperone.policy_folder();
+        build_policy(&self.binary, &self.folder.join(HOUSE_RULES), &to)?;
         Ok(())
     }
 
@@ -265,9 +263,9 @@ fn options(
     modules: &[(&str, PathBuf, &str)],
     pace: Pace,
 ) -> ChaperoneOptions {
-    let (wait, ttl) = match pace {
-        Pace::Story => ("8s", "10s"),
-        Pace::ByHand => ("30s", "15m"),
+    let (wait, ttl, seconds) = match pace {
+        Pace::Story => ("8s", "10s", 10),
+        Pace::ByHand => ("30s", "15m", 900),
     };
     let mut options = Chaperone::options(binary)
         .folder(run)
@@ -278,7 +276,8 @@ fn options(
         ))
         .file("issuer-ca.pem", tokens.issuer_ca().as_bytes());
     for (name, settings) in POLICIES {
-        options = options.settings(name, settings);
+        let settings = settings.replace("ttl_seconds = 900", &format!("ttl_seconds = {seconds}"));
+        options = options.settings(name, &settings);
     }
     for (name, module, _) in modules {
         options = options.policy(name, module, "");
@@ -307,14 +306,14 @@ fn write_house_rules(folder: &Path, source: &str) -> Result<()> {
     fs::write(home.join("src/lib.rs"), source).context("write the policy's source")
 }
 
-/// `chaperone policy build`, to a file in `run`.
-fn build_policy(binary: &Path, folder: &Path, run: &Path) -> Result<PathBuf> {
+/// `chaperone policy build`, to a file in `to`.
+fn build_policy(binary: &Path, folder: &Path, to: &Path) -> Result<PathBuf> {
     let name = folder
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let output = run.join(format!("{name}.wasm"));
+    let output = to.join(format!("{name}.wasm"));
     // All policies share one build folder, so that the SDK is compiled once.
     chaperone::run(
         Command::new(binary)

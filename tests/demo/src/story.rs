@@ -277,7 +277,7 @@ fn reloaded(stage: &Stage, show: &mut Show) -> Result<()> {
     stage.edit_house_rules(from, to)?;
     show.typed(
         "author",
-        "chaperone policy build .demo/house-rules, and the module copied into the policy directory",
+        "chaperone policy build .demo/house-rules --output .demo/run/policies/house-rules.wasm",
     );
     let dropped = Instant::now();
     let after = loop {

@@ -8,6 +8,8 @@ use crate::chaperone::run;
 use crate::error::{Context as _, Error, Result};
 
 const WASM: &str = "wasm32-unknown-unknown";
+/// As `chaperone policy build` has them, so that both share what is compiled.
+const FLAGS: &str = "-C link-arg=-zstack-size=65536 -C strip=debuginfo -C target-feature=+simd128";
 
 /// The workspace's root.
 #[must_use]
@@ -55,13 +57,10 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
     lock.lock().context("wait for the build lock")?;
     run(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--quiet", "--release", "--target", WASM])
+            .args(["build", "--quiet", "--release", "--lib", "--target", WASM])
             .current_dir(folder)
             .env("CARGO_TARGET_DIR", &target)
-            .env(
-                "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
-                "-Clink-arg=-zstack-size=65536",
-            )
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS)
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
