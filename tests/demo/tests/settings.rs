@@ -1,5 +1,11 @@
 //! The demo's settings decide as its story tells, over the clinic's own tables and labels.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop anywhere"
+)]
+
 use chaperone_test_support::clinic;
 use clinical_access::ClinicalAccess;
 use phi_masking::PhiMasking;
