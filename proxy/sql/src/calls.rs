@@ -207,9 +207,16 @@ impl Analyzer<'_> {
         let mut value = match found {
             Found::Builtin(function) => {
                 self.note_function("pg_catalog", function.name);
-                let mut value = value.derived(
-                    builtin::type_name(function.result).map_or(Type::Unknown, Type::Builtin),
-                );
+                // What PostgreSQL's own functions make of its own types is of its own types.
+                let own = arguments
+                    .iter()
+                    .all(|given| matches!(given.ty, Type::Builtin(_) | Type::Literal));
+                let result = match builtin::type_name(function.result) {
+                    Some(name) => Type::Builtin(name),
+                    None if own => Type::Builtin("any"),
+                    None => Type::Unknown,
+                };
+                let mut value = value.derived(result);
                 if function.flags.contains(Builtin::SET) {
                     // The number of rows tells.
                     self.risky(&mut value);

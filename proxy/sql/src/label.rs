@@ -14,7 +14,6 @@ use crate::catalog::{Catalog, Column, Relation};
 #[derive(Clone, Debug, Default)]
 pub struct Labelling {
     relations: HashMap<String, HashMap<String, Configured>>,
-    generation: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,7 +43,6 @@ impl Labelling {
     }
 
     fn entry(&mut self, schema: &str, relation: &str) -> &mut Configured {
-        self.generation += 1;
         self.relations
             .entry(schema.to_owned())
             .or_default()

@@ -46,6 +46,12 @@ pub(crate) struct Field {
     pub(crate) usages: Usages,
 }
 
+/// Columns of otherwise clear system relations with values of users' tables in them.
+fn holds_data(name: &str) -> bool {
+    // pg_attribute's value for rows that are older than the column.
+    name == "attmissingval"
+}
+
 impl<'c> Analyzer<'c> {
     /// The object for a relation, with `actions` added.
     pub(crate) fn relation_object(&mut self, relation: &'c Relation, actions: Actions) -> u32 {
@@ -161,6 +167,9 @@ impl<'c> Analyzer<'c> {
 
     /// A column of a clear system relation that the list does not have (of another version).
     pub(crate) fn clear_field(&mut self, object: u32, name: &Arc<str>) -> Value {
+        if holds_data(name) {
+            return Value::unknown();
+        }
         let known = self
             .fields
             .iter()
@@ -202,6 +211,7 @@ impl<'c> Analyzer<'c> {
                 None => return Value::unknown(),
             },
             Some(Referent::System(relation)) => match relation.columns.get(index) {
+                Some(name) if holds_data(name) => return Value::unknown(),
                 // Some type of PostgreSQL's own.
                 Some(name) => (
                     Arc::clone(name),
