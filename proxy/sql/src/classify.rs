@@ -5,9 +5,9 @@ use std::ops::Range;
 use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind, VariableSetKind};
 use pg_raw_parse::{ConstValue, Node, nodes};
 
-use crate::command;
 use crate::error::ParseError;
 use crate::guard::{self, Limits};
+use crate::tags;
 
 /// Where COPY reads from or writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +211,7 @@ pub fn classify(text: &str, limits: &Limits) -> Result<Vec<Classified>, ParseErr
             .map(|raw| Classified {
                 span: span(raw, text),
                 kind: kind(raw.stmt()),
-                command: command::tag(raw.stmt()),
+                command: tags::tag(raw.stmt()),
             })
             .collect();
         if all.is_empty() {
@@ -338,7 +338,7 @@ pub(crate) fn kind(node: Node<'_>) -> Kind {
         Node::Invalid(_) => Kind::Definition,
         Node::None => Kind::Empty,
         other => {
-            if command::tag(other).is_empty() {
+            if tags::tag(other).is_empty() {
                 Kind::Other
             } else {
                 Kind::Definition

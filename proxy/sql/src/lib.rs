@@ -16,6 +16,7 @@ mod builtin_data;
 mod calls;
 mod catalog;
 mod classify;
+mod column_names;
 mod command;
 mod ddl;
 mod dml;
@@ -23,14 +24,20 @@ mod error;
 mod expression;
 mod from;
 mod guard;
+mod joins;
+mod json;
 mod label;
 mod names;
 mod objects;
 mod select;
 mod snapshot;
+mod statement;
 mod system;
 mod system_data;
+mod table_functions;
+mod tags;
 mod value;
+mod with;
 
 pub use crate::analyze::{Column, Effects, Facts, Options, Trust, analyze};
 pub use crate::catalog::{

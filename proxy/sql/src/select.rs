@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use chaperone_contract::{Actions, Usages};
 use pg_raw_parse::list::{CastNodeList, NodeList};
-use pg_raw_parse::raw::{
-    A_Expr_Kind, BoolExprType, JsonExprOp, MinMaxOp, SQLValueFunctionOp, SetOperation, SubLinkType,
-    XmlExprOp,
-};
+use pg_raw_parse::raw::{A_Expr_Kind, BoolExprType, SetOperation};
 use pg_raw_parse::{ConstValue, Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
-use crate::names::{Cte, Ctes, Item, Scope};
+use crate::column_names::column_name;
+use crate::names::{Ctes, Item, Scope};
 use crate::value::{Col, Columns, More, Origin, Type, Value, merge};
 
 impl Analyzer<'_> {
@@ -41,7 +39,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn select(
+    pub(crate) fn select(
         &mut self,
         select: &nodes::SelectStmt,
         parent: Option<&Scope<'_>>,
@@ -206,7 +204,7 @@ impl Analyzer<'_> {
     }
 
     /// Columns that hold either side's values.
-    fn both(&mut self, left: &Columns, right: &Columns) -> Res<Columns> {
+    pub(crate) fn both(&mut self, left: &Columns, right: &Columns) -> Res<Columns> {
         self.depth.spend(left.list.len())?;
         let unknown = left.more != More::None || right.more != More::None;
         if left.list.len() != right.list.len() && !unknown {
@@ -246,168 +244,6 @@ impl Analyzer<'_> {
             list: Rc::new(list),
             more: if unknown { More::Unknown } else { More::None },
         })
-    }
-
-    /// Adds a WITH clause's queries to what is in sight.
-    pub(crate) fn with(
-        &mut self,
-        clause: Option<&nodes::WithClause>,
-        parent: Option<&Scope<'_>>,
-        ctes: &Ctes,
-    ) -> Res<Ctes> {
-        let mut ctes = ctes.clone();
-        let Some(clause) = clause else {
-            return Ok(ctes);
-        };
-        if clause.recursive && clause.ctes().len() > 1 {
-            // A later one may be meant by an earlier one; what it holds is not known there.
-            ctes = self.unknown_ctes(clause, ctes);
-        }
-        for cte in clause.ctes() {
-            let _level = self.depth.enter()?;
-            let name: Arc<str> = Arc::from(cte.ctename().unwrap_or_default());
-            let mut columns = if clause.recursive {
-                self.recursive(cte, &name, parent, &ctes)?
-            } else {
-                let columns = self.query(cte.ctequery(), parent, &ctes)?;
-                renamed(columns, cte.aliascolnames())
-            };
-            self.search_and_cycle(cte, &mut columns);
-            ctes = Some(Rc::new(Cte {
-                name,
-                columns,
-                next: ctes,
-            }));
-        }
-        Ok(ctes)
-    }
-
-    fn unknown_ctes(&self, clause: &nodes::WithClause, mut ctes: Ctes) -> Ctes {
-        for cte in clause.ctes() {
-            ctes = Some(Rc::new(Cte {
-                name: Arc::from(cte.ctename().unwrap_or_default()),
-                columns: Columns {
-                    list: Rc::default(),
-                    more: More::Unknown,
-                },
-                next: ctes,
-            }));
-        }
-        ctes
-    }
-
-    fn recursive(
-        &mut self,
-        cte: &nodes::CommonTableExpr,
-        name: &Arc<str>,
-        parent: Option<&Scope<'_>>,
-        ctes: &Ctes,
-    ) -> Res<Columns> {
-        let query = match cte.ctequery() {
-            Node::SelectStmt(query) if query.op == SetOperation::SETOP_UNION => query,
-            other => {
-                let columns = self.query(other, parent, ctes)?;
-                return Ok(renamed(columns, cte.aliascolnames()));
-            }
-        };
-        let inner = self.with(query.with_clause(), parent, ctes)?;
-        let (Some(first), Some(second)) = (query.larg(), query.rarg()) else {
-            self.gap("a recursive query is not understood");
-            return Ok(Columns {
-                list: Rc::default(),
-                more: More::Unknown,
-            });
-        };
-        let start = self.select(first, parent, &inner)?;
-        let mut start = renamed(start, cte.aliascolnames());
-        // Steps may carry a value from any column to any other: what all columns together hold is
-        // what each may hold.
-        let mut list: Vec<Col> = Vec::new();
-        for col in start.list.iter() {
-            let mut value = self.col_value(col);
-            value.origin = Origin::Computed;
-            list.push(Col::known(Arc::clone(&col.name), value));
-        }
-        start.list = Rc::new(list);
-        self.search_and_cycle(cte, &mut start.clone());
-        let bind = |columns: &Columns| -> Ctes {
-            Some(Rc::new(Cte {
-                name: Arc::clone(name),
-                columns: columns.clone(),
-                next: inner.clone(),
-            }))
-        };
-        let step = self.select(second, parent, &bind(&start))?;
-        let mut grew = step.more != More::None || start.more != More::None;
-        let mut all = Value::default();
-        for (index, col) in start.list.iter().enumerate() {
-            let known = self.col_value(col);
-            all.absorb(&known);
-            match step.list.get(index) {
-                Some(other) => {
-                    let other = self.col_value(other);
-                    grew |= other.unknown && !known.unknown;
-                    grew |= other
-                        .fields
-                        .iter()
-                        .any(|field| known.fields.binary_search(field).is_err());
-                    all.absorb(&other);
-                }
-                None => grew = true,
-            }
-        }
-        let mut result = start;
-        if grew {
-            let list = result
-                .list
-                .iter()
-                .map(|col| Col::known(Arc::clone(&col.name), all.clone().derived(Type::Unknown)))
-                .collect();
-            result.list = Rc::new(list);
-            let again = self.select(second, parent, &bind(&result))?;
-            result = self.both(&result, &again)?;
-        } else {
-            result = self.both(&result, &step)?;
-        }
-        if !query.all {
-            self.mark_columns(&result, Usages::GROUP);
-        }
-        // ORDER BY and LIMIT are refused by PostgreSQL here; what they would use shows anyhow.
-        for node in [query.limit_count(), query.limit_offset()] {
-            let value = self.expr(node, &Scope::child(parent, inner.clone()))?;
-            self.mark(&value, Usages::OTHER);
-        }
-        Ok(result)
-    }
-
-    /// Columns that SEARCH and CYCLE add.
-    fn search_and_cycle(&mut self, cte: &nodes::CommonTableExpr, columns: &mut Columns) {
-        if cte.search_clause().is_none() && cte.cycle_clause().is_none() {
-            return;
-        }
-        let mut all = Value::default();
-        for col in columns.list.iter() {
-            let value = self.col_value(col);
-            all.absorb(&value);
-        }
-        let mut list = columns.list.to_vec();
-        if let Some(name) = cte
-            .search_clause()
-            .and_then(nodes::CTESearchClause::search_seq_column)
-        {
-            self.mark(&all, Usages::ORDER);
-            list.push(Col::known(name.into(), all.clone().derived(Type::Unknown)));
-        }
-        if let Some(cycle) = cte.cycle_clause() {
-            self.mark(&all, Usages::PREDICATE);
-            for name in [cycle.cycle_mark_column(), cycle.cycle_path_column()]
-                .into_iter()
-                .flatten()
-            {
-                list.push(Col::known(name.into(), all.clone().derived(Type::Unknown)));
-            }
-        }
-        columns.list = Rc::new(list);
     }
 
     /// A target list's columns, `*` expanded.
@@ -741,177 +577,6 @@ fn output(node: Node<'_>, columns: &Columns) -> Option<Vec<Col>> {
     }
 }
 
-fn renamed(columns: Columns, names: &NodeList) -> Columns {
-    if names.is_empty() {
-        return columns;
-    }
-    let mut names = names.iter().filter_map(|node| node.as_str());
-    let list = columns
-        .list
-        .iter()
-        .map(|col| Col {
-            name: names
-                .next()
-                .map_or_else(|| Arc::clone(&col.name), Arc::from),
-            value: col.value.clone(),
-        })
-        .collect();
-    Columns {
-        list: Rc::new(list),
-        more: columns.more,
-    }
-}
-
-fn ends_in_star(fields: &NodeList) -> bool {
+pub(crate) fn ends_in_star(fields: &NodeList) -> bool {
     matches!(fields.iter().next_back(), Some(Node::A_Star(_)))
-}
-
-/// The name that PostgreSQL gives an output without one (its `FigureColname`).
-pub(crate) fn column_name(node: Node<'_>) -> Arc<str> {
-    figure(node).map_or_else(|| "?column?".into(), |(name, _)| name)
-}
-
-/// The name, and whether it is a strong one that a cast leaves alone.
-fn figure(node: Node<'_>) -> Option<(Arc<str>, bool)> {
-    let mut node = node;
-    let mut weak: Option<Arc<str>> = None;
-    for _ in 0..10_000 {
-        let strong = |name: &str| Some((Arc::from(name), true));
-        return match node {
-            Node::ColumnRef(column) => column
-                .fields()
-                .iter()
-                .filter_map(|field| field.as_str())
-                .next_back()
-                .and_then(strong),
-            Node::A_Indirection(expr) => {
-                match expr.indirection().iter().filter_map(|step| step.as_str()).next_back() {
-                    Some(name) => strong(name),
-                    None => {
-                        node = expr.arg();
-                        continue;
-                    }
-                }
-            }
-            Node::FuncCall(call) => call
-                .funcname()
-                .iter()
-                .filter_map(|name| name.as_str())
-                .next_back()
-                .and_then(strong),
-            Node::A_Expr(expr) if expr.kind == A_Expr_Kind::AEXPR_NULLIF => strong("nullif"),
-            Node::TypeCast(cast) => {
-                let name = cast
-                    .type_name()
-                    .and_then(|name| name.names().iter().filter_map(nodes::String::sval).next_back());
-                // The outermost cast's name stands if nothing stronger is inside.
-                if weak.is_none() {
-                    weak = name.map(Arc::from);
-                }
-                node = cast.arg();
-                continue;
-            }
-            Node::CollateClause(clause) => {
-                node = clause.arg();
-                continue;
-            }
-            Node::GroupingFunc(_) => strong("grouping"),
-            Node::MergeSupportFunc(_) => strong("merge_action"),
-            Node::SubLink(link) => match link.sub_link_type {
-                SubLinkType::EXISTS_SUBLINK => strong("exists"),
-                SubLinkType::ARRAY_SUBLINK => strong("array"),
-                SubLinkType::EXPR_SUBLINK => {
-                    let Node::SelectStmt(mut select) = link.subselect() else {
-                        return weak.map(|name| (name, false));
-                    };
-                    while let Some(left) = select.larg() {
-                        select = left;
-                    }
-                    match select.target_list().first() {
-                        Some(target) => match target.name() {
-                            Some(name) => strong(name),
-                            None => {
-                                node = target.val();
-                                if matches!(node, Node::ColumnRef(column) if ends_in_star(column.fields())) {
-                                    return None;
-                                }
-                                continue;
-                            }
-                        },
-                        None if !select.values_lists().is_empty() => strong("column1"),
-                        None => None,
-                    }
-                }
-                _ => None,
-            },
-            Node::CaseExpr(case) => match figure_shallow(case.defresult()) {
-                Some(name) => strong(&name),
-                None => Some((weak.clone().unwrap_or_else(|| "case".into()), false)),
-            },
-            Node::A_ArrayExpr(_) => strong("array"),
-            Node::RowExpr(_) => strong("row"),
-            Node::CoalesceExpr(_) => strong("coalesce"),
-            Node::MinMaxExpr(expr) => strong(if expr.op == MinMaxOp::IS_GREATEST { "greatest" } else { "least" }),
-            Node::SQLValueFunction(function) => strong(match function.op {
-                SQLValueFunctionOp::SVFOP_CURRENT_DATE => "current_date",
-                SQLValueFunctionOp::SVFOP_CURRENT_TIME | SQLValueFunctionOp::SVFOP_CURRENT_TIME_N => "current_time",
-                SQLValueFunctionOp::SVFOP_CURRENT_TIMESTAMP | SQLValueFunctionOp::SVFOP_CURRENT_TIMESTAMP_N => {
-                    "current_timestamp"
-                }
-                SQLValueFunctionOp::SVFOP_LOCALTIME | SQLValueFunctionOp::SVFOP_LOCALTIME_N => "localtime",
-                SQLValueFunctionOp::SVFOP_LOCALTIMESTAMP | SQLValueFunctionOp::SVFOP_LOCALTIMESTAMP_N => "localtimestamp",
-                SQLValueFunctionOp::SVFOP_CURRENT_ROLE => "current_role",
-                SQLValueFunctionOp::SVFOP_CURRENT_USER => "current_user",
-                SQLValueFunctionOp::SVFOP_USER => "user",
-                SQLValueFunctionOp::SVFOP_SESSION_USER => "session_user",
-                SQLValueFunctionOp::SVFOP_CURRENT_CATALOG => "current_catalog",
-                _ => "current_schema",
-            }),
-            Node::XmlExpr(expr) => match expr.op {
-                XmlExprOp::IS_XMLCONCAT => strong("xmlconcat"),
-                XmlExprOp::IS_XMLELEMENT => strong("xmlelement"),
-                XmlExprOp::IS_XMLFOREST => strong("xmlforest"),
-                XmlExprOp::IS_XMLPARSE => strong("xmlparse"),
-                XmlExprOp::IS_XMLPI => strong("xmlpi"),
-                XmlExprOp::IS_XMLROOT => strong("xmlroot"),
-                _ => None,
-            },
-            Node::XmlSerialize(_) => strong("xmlserialize"),
-            Node::JsonParseExpr(_) => strong("json"),
-            Node::JsonScalarExpr(_) => strong("json_scalar"),
-            Node::JsonSerializeExpr(_) => strong("json_serialize"),
-            Node::JsonObjectConstructor(_) => strong("json_object"),
-            Node::JsonArrayConstructor(_) | Node::JsonArrayQueryConstructor(_) => strong("json_array"),
-            Node::JsonFuncExpr(function) => strong(match function.op {
-                JsonExprOp::JSON_EXISTS_OP => "json_exists",
-                JsonExprOp::JSON_QUERY_OP => "json_query",
-                JsonExprOp::JSON_VALUE_OP => "json_value",
-                _ => "json_table",
-            }),
-            Node::JsonObjectAgg(_) => strong("json_objectagg"),
-            Node::JsonArrayAgg(_) => strong("json_arrayagg"),
-            _ => None,
-        }
-        .or_else(|| weak.clone().map(|name| (name, false)));
-    }
-    None
-}
-
-/// The strong name of a CASE's last branch, where it is a plain one.
-fn figure_shallow(node: Node<'_>) -> Option<String> {
-    match node {
-        Node::ColumnRef(column) => column
-            .fields()
-            .iter()
-            .filter_map(|field| field.as_str())
-            .next_back()
-            .map(str::to_owned),
-        Node::FuncCall(call) => call
-            .funcname()
-            .iter()
-            .filter_map(|name| name.as_str())
-            .next_back()
-            .map(str::to_owned),
-        _ => None,
-    }
 }
