@@ -43,6 +43,7 @@ impl<'c> Analyzer<'c> {
                     more: More::Unknown,
                 },
                 bare: true,
+                renamed: false,
                 base: None,
             });
         };

@@ -300,6 +300,7 @@ impl<'c> Analyzer<'c> {
                         more: More::None,
                     },
                     bare: true,
+                    renamed: false,
                     base: Some(object),
                 }],
                 ctes: None,
@@ -401,6 +402,7 @@ impl<'c> Analyzer<'c> {
                 schema,
                 columns,
                 bare: true,
+                renamed: false,
                 base,
             };
         };
@@ -420,6 +422,7 @@ impl<'c> Analyzer<'c> {
             schema: None,
             columns,
             bare: true,
+            renamed: schema.is_some() && !alias.colnames().is_empty(),
             base,
         }
     }
@@ -458,6 +461,7 @@ pub(crate) fn opaque(name: Option<Arc<str>>) -> Item {
             more: More::Unknown,
         },
         bare: true,
+        renamed: false,
         base: None,
     }
 }

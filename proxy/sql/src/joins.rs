@@ -122,6 +122,7 @@ impl Analyzer<'_> {
                     more: More::None,
                 },
                 bare: false,
+                renamed: false,
                 base: None,
             });
         }
@@ -130,6 +131,7 @@ impl Analyzer<'_> {
             schema: None,
             columns,
             bare: true,
+            renamed: false,
             base: None,
         });
         Ok(items)

@@ -19,6 +19,8 @@ pub(crate) struct Item {
     pub(crate) columns: Columns,
     /// Whether bare column names find it.
     pub(crate) bare: bool,
+    /// A relation under other column names: its row type keeps the real ones.
+    pub(crate) renamed: bool,
     /// A stored relation: it has system columns.
     pub(crate) base: Option<u32>,
 }
@@ -231,6 +233,7 @@ impl Analyzer<'_> {
                             more: More::Unknown,
                         },
                         bare: false,
+                        renamed: false,
                         base: None,
                     };
                     self.gap(&format!("relation name {name} is ambiguous"));
@@ -285,7 +288,7 @@ impl Analyzer<'_> {
         if item.columns.more == More::Unknown {
             value.absorb(&Value::unknown());
         }
-        if item.columns.more == More::None {
+        if item.columns.more == More::None && !item.renamed {
             value.row = Some(Rc::clone(&item.columns.list));
         }
         // A row of one column that is not a relation's is the column itself.

@@ -170,6 +170,22 @@ fn rows_as_values() {
 }
 
 #[test]
+fn row_types_keep_their_names_under_aliases() {
+    for sql in [
+        "SELECT (s.q).ssn FROM (SELECT q FROM patients q(ssn, mrn, name, id)) s",
+        "SELECT (s.q).label FROM (SELECT q FROM v_contact q(label, id)) s",
+        "SELECT (s.q).* FROM (SELECT q FROM patients q(ssn, mrn, name, id)) s",
+    ] {
+        let facts = facts(sql);
+        assert!(
+            !facts.operation.gaps.is_empty(),
+            "{sql}: {}",
+            summary(&facts)
+        );
+    }
+}
+
+#[test]
 fn subqueries_and_ctes() {
     check(&[
         (
