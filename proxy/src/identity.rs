@@ -1,4 +1,17 @@
-//! Who asks.
+//! Who asks: a token in, an identity out.
+//!
+//! A token is a JWT of a configured OIDC provider, or the secret of a static identity. Nothing here
+//! logs or returns a token or a claim's value, except issuer, key id and algorithm.
+
+mod authenticate;
+mod error;
+mod provider;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use authenticate::{Authenticator, SetupError};
+pub use error::AuthError;
 
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq)]

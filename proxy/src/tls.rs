@@ -107,9 +107,29 @@ pub fn client_config(ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     for certificate in certificates(ca)? {
         roots.add(certificate).map_err(rejected)?;
     }
+    client(roots).map_err(rejected)
+}
+
+/// A client that trusts the authorities of the operating system.
+///
+/// # Errors
+/// There are none.
+pub fn system_client_config() -> Result<Arc<ClientConfig>, TlsError> {
+    let file = PathBuf::from("the operating system's certificate store");
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::Empty {
+            file,
+            what: "certificate",
+        });
+    }
+    client(roots).map_err(|source| TlsError::Rejected { file, source })
+}
+
+fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(rejected)?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))

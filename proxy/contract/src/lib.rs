@@ -21,7 +21,7 @@ pub use operation::{
     Actions, Context, FieldUse, Labels, Lineage, Object, Operation, OutputField, SqlFacts, Usages,
     Value,
 };
-pub use session::{Actor, Session};
+pub use session::{Actor, Session, claim_at};
 
 /// Version of the contract that this build serves, as in the WIT package name.
 pub const CONTRACT_VERSION: &str = "0.1.0";

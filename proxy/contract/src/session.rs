@@ -43,7 +43,7 @@ impl Session {
     /// dots in it is found too: at each level the longest matching name wins.
     #[must_use]
     pub fn claim(&self, path: &str) -> Option<String> {
-        lookup(&self.claims, path).map(ToString::to_string)
+        claim_at(&self.claims, path).map(ToString::to_string)
     }
 
     /// Whether the caller is in the group, compared byte by byte.
@@ -53,7 +53,9 @@ impl Session {
     }
 }
 
-fn lookup<'a>(
+/// The claim at a dotted path, as [`Session::claim`] finds it.
+#[must_use]
+pub fn claim_at<'a>(
     claims: &'a serde_json::Map<String, serde_json::Value>,
     path: &str,
 ) -> Option<&'a serde_json::Value> {
@@ -62,7 +64,7 @@ fn lookup<'a>(
     }
     path.rmatch_indices('.').find_map(|(at, _)| {
         let (head, tail) = (path.get(..at)?, path.get(at + 1..)?);
-        lookup(claims.get(head)?.as_object()?, tail)
+        claim_at(claims.get(head)?.as_object()?, tail)
     })
 }
 
