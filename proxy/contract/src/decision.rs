@@ -78,7 +78,7 @@ pub enum Transform {
     /// The first three digits of a ZIP code; `000` for the sparsely settled ones of 45 CFR
     /// 164.514(b)(2)(i)(B).
     Zip3,
-    /// HMAC-SHA3-256 under the target's secret, as hexadecimal text.
+    /// HMAC-SHA-256 under the target's secret, as hexadecimal text.
     KeyedHash,
     /// The module's own `rewrite`, which is given the tag.
     Custom(String),

@@ -77,6 +77,20 @@ impl Labelling {
             .map_or(Labels::Unknown, Labels::Known)
     }
 
+    /// What the column of the given attribute number of the relation with this object identifier
+    /// holds, as RowDescription names it.
+    #[must_use]
+    pub fn of_attribute(&self, catalog: &Catalog, relation: u32, attribute: i16) -> Labels {
+        let found = catalog.relation_by_oid(relation).and_then(|relation| {
+            let column = relation
+                .columns
+                .iter()
+                .find(|column| column.number == attribute)?;
+            Some(self.column(catalog, relation, column))
+        });
+        found.unwrap_or(Labels::Unknown)
+    }
+
     fn resolve(
         &self,
         catalog: &Catalog,

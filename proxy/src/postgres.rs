@@ -1,0 +1,31 @@
+//! PostgreSQL's wire protocol, version 3: start-up, relay, masks, cancel.
+//!
+//! Data walks through in one direction: connection → identity → session → statement → facts →
+//! decision → (approval) → intent record → backend → columns → masks → outcome record → client.
+//! Every message sent upstream that is answered has an entry in the queue of expected replies
+//! ([`queue`]), every row that leaves has a plan ([`mask`]), and every byte that leaves has waited
+//! for its record ([`outbox`]).
+
+mod cancel;
+mod connection;
+mod decide;
+mod listener;
+mod mask;
+mod names;
+mod outbox;
+mod portal;
+mod protocol;
+mod queue;
+mod refusal;
+mod run;
+mod session;
+mod shared;
+mod sockets;
+mod startup;
+mod stream;
+mod upstream;
+
+pub use cancel::Cancels;
+pub use connection::{Admission, Admit, NotAdmitted};
+pub use listener::Listener;
+pub use shared::{ActiveSet, SessionRules, Shared, TargetOptions};

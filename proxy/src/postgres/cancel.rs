@@ -1,0 +1,106 @@
+//! Cancel requests: the client gets the backend's real process id with a key of our own, so that
+//! tools that look the process up find it, while only Chaperone can cancel (protocol section
+//! "Canceling Requests in Progress").
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Notify;
+
+use super::startup::CancelKey;
+
+/// Sessions by the key that their client was given.
+#[derive(Clone, Default)]
+pub struct Cancels {
+    sessions: Arc<Mutex<Live>>,
+}
+
+#[derive(Default)]
+struct Live {
+    by_key: HashMap<CancelKey, Arc<Notify>>,
+    pids: HashSet<(Arc<str>, u32)>,
+}
+
+/// One session's place in the registry; it leaves when this is dropped.
+pub(crate) struct Registered {
+    cancels: Cancels,
+    target: Arc<str>,
+    pub(crate) key: CancelKey,
+    /// Told when the client asks to cancel.
+    pub(crate) asked: Arc<Notify>,
+}
+
+impl Cancels {
+    /// Registers a session whose backend has the given process id.
+    pub(crate) fn register(
+        &self,
+        target: &Arc<str>,
+        pid: u32,
+    ) -> Result<Registered, ring::error::Unspecified> {
+        let mut secret = vec![0u8; 4];
+        SystemRandom::new().fill(&mut secret)?;
+        let key = CancelKey { pid, secret };
+        let asked = Arc::new(Notify::new());
+        let mut live = self.lock();
+        live.by_key.insert(key.clone(), Arc::clone(&asked));
+        live.pids.insert((Arc::clone(target), pid));
+        Ok(Registered {
+            cancels: self.clone(),
+            target: Arc::clone(target),
+            key,
+            asked,
+        })
+    }
+
+    /// Tells the session that its client wants to cancel. Says nothing about whether there is one.
+    pub(crate) fn request(&self, key: &CancelKey) {
+        if let Some(asked) = self.lock().by_key.get(key) {
+            asked.notify_one();
+        }
+    }
+
+    /// Whether the backend process belongs to a session of ours, whose NOTIFYs were decided upon.
+    pub(crate) fn is_ours(&self, target: &Arc<str>, pid: u32) -> bool {
+        self.lock().pids.contains(&(Arc::clone(target), pid))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut live = self.cancels.lock();
+        live.by_key.remove(&self.key);
+        live.pids.remove(&(Arc::clone(&self.target), self.key.pid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_key_reaches_a_session_and_only_while_it_lives() {
+        let cancels = Cancels::default();
+        let target: Arc<str> = "clinic".into();
+        let session = cancels.register(&target, 42).unwrap();
+        let mut wrong = session.key.clone();
+        wrong.secret[0] ^= 1;
+        cancels.request(&wrong);
+        let told = tokio::time::timeout(
+            std::time::Duration::from_millis(20),
+            session.asked.notified(),
+        );
+        assert!(told.await.is_err());
+        cancels.request(&session.key);
+        session.asked.notified().await;
+        assert!(cancels.is_ours(&target, 42));
+        drop(session);
+        assert!(!cancels.is_ours(&target, 42));
+    }
+}

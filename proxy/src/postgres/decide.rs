@@ -1,0 +1,393 @@
+//! A statement as understood, and the permit that lets it run.
+//!
+//! A [`Permit`] is made from a verdict that allows, by [`Permit::grant`] alone; forwarding takes
+//! one, so nothing is forwarded that was not decided.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use chaperone_audit_log::{RecordRef, Seq};
+use chaperone_contract::{Context, Limits, Operation, Transform, Value, Verdict};
+use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
+use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
+
+use super::{
+    mask::{RowPlan, Rule},
+    protocol::ColumnDescription,
+    refusal::{Refusal, sqlstate},
+};
+
+/// What statements are understood against: the catalog as the session's connection saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) view: Arc<SessionView>,
+    pub(crate) labelling: Arc<Labelling>,
+    /// Counts how often this session has looked.
+    pub(crate) generation: u64,
+}
+
+/// One statement of a text, as understood in one session at one instant.
+pub(crate) struct Statement {
+    pub(crate) kind: Kind,
+    pub(crate) operation: Arc<Operation>,
+    /// It touches something that is not known to be clear.
+    pub(crate) labelled: bool,
+    pub(crate) effects: Effects,
+    pub(crate) ground: Ground,
+    columns: Vec<Column>,
+    width_known: bool,
+    /// Its record, once there is one.
+    pub(crate) recorded: OnceLock<Seq>,
+    /// The columns of its answer, once the backend has described them; formats do not count.
+    pub(crate) shape: OnceLock<Arc<[ColumnDescription]>>,
+    memo: Mutex<Option<Memo>>,
+}
+
+struct Memo {
+    set: Digest,
+    in_transaction: bool,
+    ruling: Arc<Ruling>,
+    decision: Seq,
+}
+
+impl Statement {
+    pub(crate) fn new(facts: Facts, ground: Ground) -> Self {
+        let Facts {
+            kind,
+            mut operation,
+            labelled,
+            columns,
+            width_known,
+            effects,
+            ..
+        } = facts;
+        if let Some(gap) = gap(&kind, labelled, &operation) {
+            operation.gaps.push(gap.to_owned());
+        }
+        Self {
+            kind,
+            operation: Arc::new(operation),
+            labelled,
+            effects,
+            ground,
+            columns,
+            width_known,
+            recorded: OnceLock::new(),
+            shape: OnceLock::new(),
+            memo: Mutex::new(None),
+        }
+    }
+
+    /// Whether messages of the backend about it may carry protected data.
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.labelled || !self.operation.gaps.is_empty()
+    }
+
+    /// The ruling that still holds, with the record of its decision.
+    pub(crate) fn remembered(
+        &self,
+        set: &PolicySet,
+        context: &Context,
+    ) -> Option<(Arc<Ruling>, Seq)> {
+        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        let memo = memo.as_ref()?;
+        let same = memo.set == set.digest()
+            && !memo
+                .ruling
+                .reads
+                .intersects(Reads::PARAMETERS | Reads::CLOCK)
+            && (!memo.ruling.reads.contains(Reads::TRANSACTION)
+                || memo.in_transaction == context.in_transaction);
+        same.then(|| (Arc::clone(&memo.ruling), memo.decision))
+    }
+
+    pub(crate) fn remember(&self, context: &Context, ruling: &Arc<Ruling>, decision: Seq) {
+        *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = Some(Memo {
+            set: ruling.set,
+            in_transaction: context.in_transaction,
+            ruling: Arc::clone(ruling),
+            decision,
+        });
+    }
+}
+
+/// What Chaperone itself does not understand yet, wherever a mask could apply.
+fn gap(kind: &Kind, labelled: bool, operation: &Operation) -> Option<&'static str> {
+    let labelled_output = || {
+        operation
+            .outputs
+            .iter()
+            .any(|output| !operation.output_labels(output).is_clear())
+    };
+    match kind {
+        Kind::Copy {
+            target: CopyTarget::File | CopyTarget::Program,
+            ..
+        } => Some("COPY to or from a file or program of the server is not understood"),
+        Kind::Copy { from: false, .. } if labelled => {
+            Some("COPY of protected data is not understood yet; use SELECT")
+        }
+        Kind::Declare { .. } if labelled => {
+            Some("a cursor over protected data is not understood yet; use SELECT with LIMIT")
+        }
+        Kind::Prepare { .. } if labelled => Some(
+            "PREPARE of a statement that touches protected data is not understood yet; prepare it \
+             in the protocol or send it plain",
+        ),
+        Kind::Explain { .. } if labelled => {
+            Some("EXPLAIN of a statement that touches protected data is not understood yet")
+        }
+        Kind::Modify { returning: true } if labelled_output() => {
+            Some("RETURNING of protected columns is not understood yet; leave it out")
+        }
+        Kind::Do => Some("what a DO block does is not understood"),
+        Kind::Call => Some("what a procedure does is not understood"),
+        Kind::Load => Some("what a loaded library does is not understood"),
+        Kind::PrepareTransaction { .. } => Some("two-phase commit is not understood yet"),
+        Kind::Other => Some("this kind of statement is not understood yet"),
+        _ => None,
+    }
+}
+
+/// Who decides about a statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decider {
+    /// Chaperone's own rules allow it; the code says why.
+    Host(&'static str),
+    /// Chaperone's own rules refuse it, whatever policies say.
+    Refused(Refusal),
+    /// It runs what was prepared or declared under a name.
+    Named,
+    /// Policies.
+    Policies,
+}
+
+/// Transaction control is the host's own and harmless session settings are allowed by
+/// configuration, so that a policy does not have to know BEGIN.
+pub(crate) fn decider(statement: &Statement, settings: &[String]) -> Decider {
+    let harmless = |name: &str| {
+        settings
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    };
+    match &statement.kind {
+        kind if kind.is_transaction_control() => Decider::Host("transaction-control"),
+        Kind::Set { name, .. } | Kind::Reset { name: Some(name) }
+            if matches!(name.as_str(), "role" | "session_authorization") =>
+        {
+            Decider::Refused(
+                Refusal::new(
+                    sqlstate::DENIED,
+                    "role-change",
+                    "the backend role of a session cannot be changed",
+                )
+                .hint("connect as the role that is needed, if it is granted to you"),
+            )
+        }
+        Kind::Set { name, .. } if harmless(name) || name.starts_with("transaction_") => {
+            Decider::Host("harmless-setting")
+        }
+        Kind::Reset { name: Some(name) } if harmless(name) => Decider::Host("harmless-setting"),
+        Kind::Show { .. }
+        | Kind::Empty
+        | Kind::Deallocate { .. }
+        | Kind::Close { .. }
+        | Kind::Listen { .. }
+        | Kind::Unlisten { .. }
+        | Kind::Notify { .. }
+        | Kind::Constraints => Decider::Host("session-control"),
+        // Both go back to what the session began with, which was checked then. ALL also goes back
+        // to the role that it began with.
+        Kind::Reset { name: None } | Kind::Discard { .. } => Decider::Host("session-control"),
+        Kind::Execute { .. } | Kind::Fetch { .. } => Decider::Named,
+        _ => Decider::Policies,
+    }
+}
+
+/// The right to run one statement, in one way. Only an allowing verdict makes one.
+pub(crate) struct Permit {
+    pub(crate) statement: Arc<Statement>,
+    /// The verdict's ruling and the set that gave it; `None` where the host decided.
+    ruling: Option<(Arc<Ruling>, Arc<PolicySet>)>,
+    /// The record of the decision.
+    pub(crate) decision: Seq,
+    /// The record of the approval's release, where it was held.
+    pub(crate) approval: Option<RecordRef>,
+    pub(crate) parameters: Vec<Value>,
+}
+
+static NO_LIMITS: Limits = Limits {
+    max_rows: None,
+    max_bytes: None,
+    timeout_ms: None,
+    budgets: Vec::new(),
+};
+
+impl Permit {
+    /// A permit of the policies' own: the verdict allows, or a person has released it.
+    pub(crate) fn grant(
+        statement: Arc<Statement>,
+        ruling: Arc<Ruling>,
+        set: Arc<PolicySet>,
+        decision: Seq,
+        approval: Option<RecordRef>,
+        parameters: Vec<Value>,
+    ) -> Option<Arc<Self>> {
+        let allowed = match ruling.verdict {
+            Verdict::Allow => true,
+            Verdict::RequireApproval(_) => approval.is_some(),
+            Verdict::Abstain | Verdict::Deny(_) => false,
+        };
+        allowed.then(|| {
+            Arc::new(Self {
+                statement,
+                ruling: Some((ruling, set)),
+                decision,
+                approval,
+                parameters,
+            })
+        })
+    }
+
+    /// A permit of the host's own rules, for statements that [`decider`] leaves to them.
+    pub(crate) fn host(statement: Arc<Statement>, decision: Seq) -> Arc<Self> {
+        Arc::new(Self {
+            statement,
+            ruling: None,
+            decision,
+            approval: None,
+            parameters: Vec::new(),
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.ruling
+            .as_ref()
+            .map_or(&NO_LIMITS, |(ruling, _)| &ruling.limits)
+    }
+
+    pub(crate) fn set(&self) -> Option<&Arc<PolicySet>> {
+        self.ruling.as_ref().map(|(_, set)| set)
+    }
+
+    /// What happens to each output, by index.
+    pub(crate) fn transforms(&self) -> impl Iterator<Item = &Transform> {
+        self.ruling
+            .iter()
+            .flat_map(|(ruling, _)| ruling.outputs.iter().map(|rule| &rule.transform))
+    }
+
+    /// Whether it was let through although its facts are incomplete. Only a policy that the
+    /// configuration names for that can do so.
+    fn unchecked(&self) -> bool {
+        self.ruling.is_some() && !self.statement.operation.gaps.is_empty()
+    }
+
+    /// Whether it can still fail on our side once it runs: a limit, a rewrite, or an answer that
+    /// does not look as predicted.
+    pub(crate) fn may_fail_late(&self) -> bool {
+        let limits = self.limits();
+        limits.max_rows.is_some()
+            || limits.max_bytes.is_some()
+            || self.transforms().any(|t| matches!(t, Transform::Custom(_)))
+    }
+
+    /// Compiles what leaves of each row, having checked that the answer's columns are the ones that
+    /// were understood.
+    pub(crate) fn row_plan(
+        &self,
+        columns: &[ColumnDescription],
+        formats: &[i16],
+        has_hash_key: bool,
+    ) -> Result<RowPlan, Refusal> {
+        let statement = &self.statement;
+        let operation = &statement.operation;
+        let Some((ruling, _)) = &self.ruling else {
+            return Ok(RowPlan::clear(columns.len()));
+        };
+        let known = ruling.outputs.len() == columns.len()
+            && operation.outputs.len() == columns.len()
+            && statement.width_known;
+        if !known {
+            // Statements that answer with text of their own (EXPLAIN, SHOW) list no outputs; they
+            // pass only where nothing protected is touched.
+            let own_text = !statement.is_sensitive()
+                && operation.outputs.is_empty()
+                && !matches!(statement.kind, Kind::Query | Kind::Modify { .. });
+            if own_text || self.unchecked() && ruling.outputs.iter().all(reveals) {
+                return Ok(RowPlan::clear(columns.len()));
+            }
+            return Err(mismatch());
+        }
+        let rules = ruling.outputs.iter().zip(&operation.outputs);
+        if !self.unchecked() {
+            let each = rules.clone().zip(&statement.columns).zip(columns);
+            for (((rule, output), predicted), actual) in each {
+                let shown = rule.transform == Transform::Reveal;
+                let clear = operation.output_labels(output).is_clear();
+                self.check_origin(predicted, actual, shown && clear)?;
+            }
+        }
+        Ok(RowPlan::compile(
+            rules.map(|(rule, output)| Rule {
+                transform: &rule.transform,
+                module: rule.module,
+                lineage: &output.lineage,
+            }),
+            columns,
+            |index| super::protocol::format_of(formats, index),
+            has_hash_key,
+        ))
+    }
+
+    /// The backend says where each column comes from. What it says must not contradict what was
+    /// understood, and a column that is shown as clear must not come straight from one that is not.
+    fn check_origin(
+        &self,
+        predicted: &Column,
+        actual: &ColumnDescription,
+        shown_as_clear: bool,
+    ) -> Result<(), Refusal> {
+        /// `FirstNormalObjectId`: what is below belongs to PostgreSQL.
+        const FIRST_NORMAL: u32 = 16_384;
+        let origin = (actual.table, actual.attribute);
+        if predicted
+            .origin
+            .is_some_and(|predicted| predicted != origin)
+        {
+            return Err(mismatch());
+        }
+        if !shown_as_clear || actual.table < FIRST_NORMAL {
+            return Ok(());
+        }
+        let ground = &self.statement.ground;
+        let catalog = &ground.catalog;
+        // A view's columns carry their labels by lineage, not by themselves.
+        let derived = catalog
+            .relation_by_oid(actual.table)
+            .is_some_and(|relation| relation.definition.is_some());
+        let labels = ground
+            .labelling
+            .of_attribute(catalog, actual.table, actual.attribute);
+        // System columns (negative numbers) hold no labelled data.
+        if derived || actual.attribute < 0 || labels.is_clear() {
+            Ok(())
+        } else {
+            Err(mismatch())
+        }
+    }
+}
+
+fn reveals(rule: &chaperone_policy_host::OutputRule) -> bool {
+    rule.transform == Transform::Reveal
+}
+
+fn mismatch() -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        "answer-mismatch",
+        "the answer's columns are not the ones that the statement was understood to have; its \
+         rows were withheld",
+    )
+    .hint("the database may have changed in this moment; send the statement again")
+}

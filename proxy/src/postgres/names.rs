@@ -1,0 +1,114 @@
+//! Names of prepared statements and portals, as the server knows them.
+//!
+//! A name changes only when the server acknowledges the message that changes it. Until then the
+//! change is pending, and belongs to the batch (up to Sync or a simple Query) in which it was sent:
+//! within that batch an error skips everything behind, so what builds on the change may assume it;
+//! a later batch may not, and waits.
+
+use std::collections::{HashMap, VecDeque};
+
+/// What a look-up finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<T> {
+    /// The name stands for this.
+    Is(T),
+    /// The name stands for nothing.
+    Nothing,
+    /// It depends on what the server says to an earlier batch.
+    Unsettled,
+}
+
+#[derive(Debug)]
+struct Change<T> {
+    batch: u64,
+    name: Vec<u8>,
+    to: Option<T>,
+}
+
+/// Names and what they stand for.
+#[derive(Debug)]
+pub(crate) struct Names<T> {
+    settled: HashMap<Vec<u8>, T>,
+    pending: VecDeque<Change<T>>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self {
+            settled: HashMap::new(),
+            pending: VecDeque::new(),
+        }
+    }
+}
+
+impl<T: Clone> Names<T> {
+    /// What the name stands for, for a message of the given batch.
+    pub(crate) fn find(&self, name: &[u8], batch: u64) -> Found<T> {
+        match self.pending.iter().rev().find(|change| change.name == name) {
+            Some(change) if change.batch != batch => Found::Unsettled,
+            Some(change) => change.to.clone().map_or(Found::Nothing, Found::Is),
+            None => self
+                .settled
+                .get(name)
+                .cloned()
+                .map_or(Found::Nothing, Found::Is),
+        }
+    }
+
+    /// A message that changes the name has been sent. Changes settle in the order of this.
+    pub(crate) fn propose(&mut self, batch: u64, name: &[u8], to: Option<T>) {
+        self.pending.push_back(Change {
+            batch,
+            name: name.to_vec(),
+            to,
+        });
+    }
+
+    /// The server has acknowledged the oldest pending change.
+    pub(crate) fn settle(&mut self) {
+        if let Some(Change { name, to, .. }) = self.pending.pop_front() {
+            self.set(name, to);
+        }
+    }
+
+    /// The server has skipped or refused the oldest pending change.
+    pub(crate) fn reject(&mut self) {
+        self.pending.pop_front();
+    }
+
+    /// A change that is known to have happened.
+    pub(crate) fn set(&mut self, name: Vec<u8>, to: Option<T>) {
+        match to {
+            Some(to) => self.settled.insert(name, to),
+            None => self.settled.remove(&name),
+        };
+    }
+
+    /// Keeps only the settled names for which `keep` holds.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.settled.retain(|_, value| keep(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_changes_when_the_server_says_so() {
+        let mut names = Names::default();
+        names.propose(1, b"s", Some(1));
+        assert_eq!(names.find(b"s", 1), Found::Is(1));
+        assert_eq!(names.find(b"s", 2), Found::Unsettled);
+        names.settle();
+        assert_eq!(names.find(b"s", 2), Found::Is(1));
+        names.propose(2, b"s", Some(2));
+        assert_eq!(names.find(b"s", 2), Found::Is(2));
+        names.reject();
+        assert_eq!(names.find(b"s", 3), Found::Is(1));
+        names.propose(3, b"s", None);
+        assert_eq!(names.find(b"s", 3), Found::Nothing);
+        names.settle();
+        assert_eq!(names.find(b"s", 4), Found::Nothing);
+    }
+}

@@ -1,0 +1,49 @@
+//! Prepared statements and portals, as far as Chaperone has to know them.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+
+use super::{decide::Permit, mask::RowPlan, refusal::Refusal};
+
+/// A prepared statement: its text, which is understood anew whenever something that its meaning
+/// depends on may have changed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) text: Bytes,
+}
+
+/// A portal: a bound statement with the permit that it was bound under.
+pub(crate) struct Portal {
+    pub(crate) permit: Arc<Permit>,
+    /// Result formats of its Bind.
+    pub(crate) formats: Vec<i16>,
+    /// What leaves of each row, or why nothing does; empty until its columns are known.
+    pub(crate) plan: OnceLock<Result<Arc<RowPlan>, Refusal>>,
+    /// What all its executions have sent.
+    pub(crate) rows: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    /// It outlives its transaction (DECLARE … WITH HOLD).
+    pub(crate) held: bool,
+}
+
+impl Portal {
+    pub(crate) fn new(permit: Arc<Permit>, formats: Vec<i16>, held: bool) -> Self {
+        Self {
+            permit,
+            formats,
+            plan: OnceLock::new(),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            held,
+        }
+    }
+
+    pub(crate) fn count(&self, rows: u64, bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

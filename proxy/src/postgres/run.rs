@@ -1,0 +1,90 @@
+//! One execution of one statement, from its forwarding to its outcome.
+
+use std::{sync::Arc, time::Instant};
+
+use chaperone_audit_log::Seq;
+
+use super::{decide::Permit, mask::RowPlan, protocol::ColumnDescription, refusal::Refusal};
+
+/// How far the evidence for a run has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// A read whose record comes with its outcome; nothing of its answer may leave before.
+    Deferred,
+    /// Its intent is recorded.
+    Intended(Seq),
+    /// All is recorded.
+    Closed,
+}
+
+/// An execution in flight. It exists only by a [`Permit`].
+pub(crate) struct Run {
+    pub(crate) permit: Arc<Permit>,
+    /// What leaves of each row; without it no row does.
+    pub(crate) plan: Option<Arc<RowPlan>>,
+    pub(crate) evidence: Evidence,
+    /// Which execution of the session this is.
+    pub(crate) ordinal: u64,
+    pub(crate) started: Instant,
+    pub(crate) in_transaction: bool,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// Rows and bytes that earlier executions of the same portal have sent.
+    pub(crate) earlier_rows: u64,
+    pub(crate) earlier_bytes: u64,
+    /// The backend has begun to answer.
+    pub(crate) begun: bool,
+    /// It is in COPY-in mode.
+    pub(crate) copy_in: bool,
+    /// Its answer is COPY data.
+    pub(crate) copy_out: bool,
+    /// It failed on our side; what the backend still sends is dropped.
+    pub(crate) failed: Option<Refusal>,
+}
+
+impl Run {
+    pub(crate) fn new(permit: Arc<Permit>, ordinal: u64, in_transaction: bool) -> Self {
+        Self {
+            permit,
+            plan: None,
+            evidence: Evidence::Deferred,
+            ordinal,
+            started: Instant::now(),
+            in_transaction,
+            rows: 0,
+            bytes: 0,
+            earlier_rows: 0,
+            earlier_bytes: 0,
+            begun: false,
+            copy_in: false,
+            copy_out: false,
+            failed: None,
+        }
+    }
+
+    /// How many more rows may leave.
+    pub(crate) fn rows_left(&self) -> u64 {
+        self.permit.limits().max_rows.map_or(u64::MAX, |max| {
+            max.saturating_sub(self.earlier_rows + self.rows)
+        })
+    }
+
+    /// How many more bytes may leave.
+    pub(crate) fn bytes_left(&self) -> u64 {
+        self.permit.limits().max_bytes.map_or(u64::MAX, |max| {
+            max.saturating_sub(self.earlier_bytes + self.bytes)
+        })
+    }
+
+    /// Fixes what leaves of each row, now that the columns are known.
+    pub(crate) fn describe(
+        &mut self,
+        columns: &[ColumnDescription],
+        formats: &[i16],
+        has_hash_key: bool,
+    ) -> Result<(), Refusal> {
+        let plan = self.permit.row_plan(columns, formats, has_hash_key)?;
+        self.plan = Some(Arc::new(plan));
+        Ok(())
+    }
+}

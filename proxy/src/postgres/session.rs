@@ -1,0 +1,436 @@
+//! One client's session: its state, its loop, and what ends it.
+//!
+//! One task owns both sockets. Client messages are handled in order, one after another; while one
+//! waits (for the catalog, the disk, a person) the backend's answers go on being relayed.
+
+mod client;
+mod evidence;
+mod names;
+mod refuse;
+mod rule;
+mod server;
+mod understand;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{pending, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use chaperone_audit_log::{RecordRef, Seq};
+use chaperone_contract::Session as Caller;
+use tokio::{task::JoinHandle, time::Instant};
+use uuid::Uuid;
+
+use self::understand::{OwnAnswer, Script};
+use crate::metrics::SessionCounts;
+
+use super::{
+    cancel::Registered,
+    decide::Ground,
+    names::Names,
+    portal::{Portal, Prepared},
+    protocol::{self, Malformed, frontend},
+    queue::Expected,
+    refusal::{Refusal, sqlstate},
+    shared::{Backend, Shared},
+    sockets::Sockets,
+    startup::CancelKey,
+    upstream,
+};
+
+/// Who a session belongs to, and what it may use.
+pub(crate) struct Grounds {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) backend: Arc<Backend>,
+    /// The login that the session uses at the backend.
+    pub(crate) login: String,
+    /// The record of its start.
+    pub(crate) record: RecordRef,
+    /// The identity ends here.
+    pub(crate) expires_at: Option<Instant>,
+    /// What the backend's own cancel requests name.
+    pub(crate) backend_key: CancelKey,
+    pub(crate) registered: Registered,
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client said goodbye or went away.
+    Client,
+    /// The backend closed the connection.
+    Backend,
+    /// Chaperone ends it, and says why.
+    Told(Refusal),
+}
+
+impl From<Malformed> for End {
+    fn from(malformed: Malformed) -> Self {
+        End::Told(Refusal::new(
+            sqlstate::PROTOCOL_VIOLATION,
+            "protocol",
+            malformed.to_string(),
+        ))
+    }
+}
+
+/// Which messages of the client are dropped until it sends Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skip {
+    No,
+    /// The backend knows of no error: Sync is answered here.
+    Local,
+    /// The backend skips as well: Sync goes on to it.
+    Server,
+}
+
+/// What a session did, for its last record.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) executions: u64,
+    pub(crate) denied: u64,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A session in progress.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    grounds: Grounds,
+    sockets: Sockets,
+
+    queue: VecDeque<Expected>,
+    /// Counts Syncs and simple Queries, for pending names.
+    batch: u64,
+    /// The backend's transaction status as of its last ReadyForQuery.
+    status: u8,
+    /// Something was sent since the last Sync.
+    unsynced: bool,
+    /// Something with effects was sent since the last Sync.
+    batch_effects: bool,
+    skip: Skip,
+    /// The client was told of an error that the backend does not know of: its answers are dropped
+    /// until ReadyForQuery.
+    suppress: bool,
+    /// The transaction must be made to fail before that ReadyForQuery goes out.
+    fail_transaction: bool,
+    /// Something that decides how names resolve was changed in this transaction.
+    transaction_effects: bool,
+
+    statements: Names<Arc<Prepared>>,
+    portals: Names<Arc<Portal>>,
+    /// Runs in flight that change names when they end (PREPARE, DECLARE, …).
+    naming: usize,
+    /// Runs in flight that can still fail on our side.
+    fallible: usize,
+
+    ground: Option<Ground>,
+    ground_checked: Instant,
+    ground_fingerprint: Option<String>,
+    stale: bool,
+    scripts: HashMap<Vec<u8>, Arc<Script>>,
+    own: OwnAnswer,
+
+    /// The last record that output waits for.
+    evidence: Option<Seq>,
+    /// Bytes of the client's COPY data or the backend's rows that are still to be passed on.
+    client_pass: usize,
+    upstream_pass: usize,
+    /// A client message too large to be held: what is left of it, and what it is answered with.
+    client_drop: usize,
+    /// The client wants to cancel.
+    cancel_asked: bool,
+    cancelling: Option<JoinHandle<()>>,
+    /// A run must end by then.
+    run_deadline: Option<Instant>,
+
+    /// The request that is being handled, for its records.
+    last_request: Uuid,
+    /// A BEGIN is under way.
+    block_opened: bool,
+    /// The client cancelled while its statement waited for a person.
+    cancelled_while_held: bool,
+
+    began: Instant,
+    last_heard: Instant,
+    draining: bool,
+    counts: SessionCounts,
+    pub(crate) totals: Totals,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, grounds: Grounds, sockets: Sockets) -> Self {
+        let now = Instant::now();
+        let counts = shared.metrics.session();
+        Self {
+            shared,
+            grounds,
+            sockets,
+            queue: VecDeque::new(),
+            batch: 0,
+            status: b'I',
+            unsynced: false,
+            batch_effects: false,
+            skip: Skip::No,
+            suppress: false,
+            fail_transaction: false,
+            transaction_effects: false,
+            statements: Names::default(),
+            portals: Names::default(),
+            naming: 0,
+            fallible: 0,
+            ground: None,
+            ground_checked: now,
+            ground_fingerprint: None,
+            stale: true,
+            scripts: HashMap::new(),
+            own: OwnAnswer::default(),
+            evidence: None,
+            client_pass: 0,
+            upstream_pass: 0,
+            client_drop: 0,
+            cancel_asked: false,
+            cancelling: None,
+            run_deadline: None,
+            last_request: Self::request(),
+            block_opened: false,
+            cancelled_while_held: false,
+            began: now,
+            last_heard: now,
+            draining: false,
+            counts,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Runs to its end, and says the last word to the client.
+    pub(crate) async fn run(&mut self) -> End {
+        let end = match self.serve().await {
+            Ok(()) => End::Client,
+            Err(end) => end,
+        };
+        self.close_runs(&end);
+        match &end {
+            End::Told(refusal) => {
+                self.sockets.to_client.withhold();
+                let mut last = BytesMut::new();
+                refusal.write(&mut last, "FATAL");
+                self.sockets.to_client.buffer().unsplit(last);
+                self.sockets.to_client.mark(None);
+            }
+            // What it said last (a FATAL of its own) still goes out where evidence allows it.
+            End::Backend => self.sockets.to_client.mark(self.evidence),
+            End::Client => {}
+        }
+        if matches!(end, End::Client) && !self.queue.is_empty() {
+            self.cancel_upstream();
+        } else {
+            protocol::bare(&mut self.sockets.to_upstream, frontend::TERMINATE);
+        }
+        let farewell = Duration::from_secs(5);
+        let _ = tokio::time::timeout(farewell, self.farewell()).await;
+        if let Some(cancelling) = self.cancelling.take() {
+            let _ = tokio::time::timeout(farewell, cancelling).await;
+        }
+        end
+    }
+
+    /// Lets the last bytes out to both sides.
+    async fn farewell(&mut self) {
+        loop {
+            if let Some(seq) = self.sockets.to_client.waits_for() {
+                match self.shared.audit.wait_durable(seq).await {
+                    Ok(proof) => self.sockets.to_client.release(proof),
+                    Err(_) => self.sockets.to_client.withhold(),
+                }
+            }
+            let sockets = &mut self.sockets;
+            sockets.upstream_limit = 0;
+            sockets.client_limit = 0;
+            let done = poll_fn(|cx| {
+                let _ = sockets.poll(cx);
+                let idle = sockets.to_client.waits_for().is_some()
+                    || (sockets.client_ended || sockets.client_flushed())
+                        && (sockets.upstream_ended || sockets.to_upstream.is_empty());
+                if idle {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
+            });
+            done.await;
+            if self.sockets.to_client.waits_for().is_none() {
+                break;
+            }
+        }
+        if !self.sockets.client_ended {
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.sockets.client).await;
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        loop {
+            while self.ready_for_client() && self.handle_client().await? {}
+            if self.draining && self.is_quiet() {
+                return Err(End::Told(Refusal::new(
+                    sqlstate::SHUTDOWN,
+                    "drained",
+                    "Chaperone is shutting down; connect again",
+                )));
+            }
+            if self.sockets.client_ended && self.sockets.from_client.is_empty() {
+                return Err(End::Client);
+            }
+            self.turn().await?;
+        }
+    }
+
+    /// Whether the client's next message may be handled: nothing is being cancelled, which could
+    /// hit it, and the backend keeps up.
+    fn ready_for_client(&self) -> bool {
+        self.cancelling.is_none()
+            && self.sockets.to_upstream.len() < super::sockets::HIGH_WATER
+            && self.sockets.to_client.len() < super::sockets::HIGH_WATER
+    }
+
+    /// Nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.status == b'I' && !self.unsynced
+    }
+
+    /// Waits until something happens and deals with all of it, apart from the client's messages.
+    async fn turn(&mut self) -> Result<(), End> {
+        if self.shared.audit.check().is_err() && self.sockets.to_client.waits_for().is_some() {
+            return Err(End::Told(refuse::log_unavailable()));
+        }
+        let waits_for = self.sockets.to_client.waits_for();
+        let deadline = self.next_deadline();
+        let Self {
+            sockets,
+            shared,
+            grounds,
+            cancelling,
+            draining,
+            ..
+        } = self;
+        let mut drain = shared.drain.clone();
+        let is_draining = *draining;
+        let heard_before = sockets.from_client.len();
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| sockets.poll(cx)) => {
+                if sockets.from_client.len() != heard_before {
+                    self.last_heard = Instant::now();
+                }
+            }
+            proof = async {
+                match waits_for {
+                    Some(seq) => shared.audit.wait_durable(seq).await,
+                    None => pending().await,
+                }
+            } => match proof {
+                Ok(proof) => sockets.to_client.release(proof),
+                Err(_) => return Err(End::Told(refuse::log_unavailable())),
+            },
+            () = grounds.registered.asked.notified() => self.cancel_asked = true,
+            () = async {
+                match cancelling.as_mut() {
+                    Some(task) => drop(task.await),
+                    None => pending().await,
+                }
+            } => self.cancelling = None,
+            result = async {
+                if is_draining { pending().await } else { drain.wait_for(|drain| *drain).await.map(drop) }
+            } => {
+                // A closed channel means that the process is going down as well.
+                let _ = result;
+                self.draining = true;
+            }
+            () = tokio::time::sleep_until(deadline) => self.on_deadline()?,
+        }
+        if self.cancel_asked {
+            self.cancel_asked = false;
+            if self.queue.is_empty() {
+                self.cancelled_while_held = true;
+            } else {
+                self.cancel_upstream();
+            }
+        }
+        self.handle_upstream()?;
+        if self.sockets.upstream_ended && self.sockets.from_upstream.is_empty() {
+            return Err(End::Backend);
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let rules = &self.shared.rules;
+        let mut next = self.began + rules.absolute_timeout;
+        if self.queue.is_empty() {
+            next = next.min(self.last_heard + rules.idle_timeout);
+        }
+        [self.grounds.expires_at, self.run_deadline]
+            .into_iter()
+            .flatten()
+            .fold(next, Instant::min)
+    }
+
+    fn on_deadline(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let rules = &self.shared.rules;
+        if self.run_deadline.is_some_and(|at| at <= now) {
+            self.run_deadline = None;
+            self.cancel_upstream();
+            return Ok(());
+        }
+        let ended = |code: &str, message: &str| {
+            Err(End::Told(
+                Refusal::new(sqlstate::SHUTDOWN, code, message)
+                    .hint("connect again with a token that is valid"),
+            ))
+        };
+        if self.grounds.expires_at.is_some_and(|at| at <= now) {
+            ended(
+                "expired",
+                "the session ends because its identity has expired",
+            )
+        } else if self.began + rules.absolute_timeout <= now {
+            ended(
+                "absolute-timeout",
+                "the session has reached its longest life",
+            )
+        } else if self.queue.is_empty() && self.last_heard + rules.idle_timeout <= now {
+            ended("idle-timeout", "the session was idle for too long")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Asks the backend to cancel what it runs. No message of the client goes on until the backend
+    /// has taken the request, so that it cannot hit a later statement.
+    fn cancel_upstream(&mut self) {
+        if self.cancelling.is_some() {
+            return;
+        }
+        let endpoint = self.grounds.backend.endpoint.clone();
+        let key = self.grounds.backend_key.clone();
+        self.cancelling = Some(tokio::spawn(async move {
+            let request = upstream::cancel(&endpoint, &key);
+            match tokio::time::timeout(Duration::from_secs(10), request).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a cancel request did not reach the backend")
+                }
+                Err(_) => tracing::warn!("a cancel request to the backend timed out"),
+            }
+        }));
+    }
+
+    /// A new request id.
+    fn request() -> Uuid {
+        Uuid::now_v7()
+    }
+}

@@ -1,0 +1,458 @@
+//! What the client sends, message by message.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Buf, Bytes, BytesMut};
+use chaperone_contract::Value;
+use chaperone_sql::Kind;
+
+use super::{End, Session, Skip, names::naming, refuse, understand::Unreadable};
+use crate::postgres::{
+    decide::Permit,
+    names::Found,
+    portal::{Portal, Prepared},
+    protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
+    queue::Expected,
+    refusal::{Refusal, sqlstate},
+    run::Run,
+    sockets::HIGH_WATER,
+};
+
+/// The longest message that is held whole, apart from statement texts. A single value cannot be
+/// longer than 1 GB in PostgreSQL.
+const MAX_MESSAGE: usize = 256 << 20;
+/// Bind values up to this many bytes are handed to policies; of longer ones they see the length.
+const MAX_VALUE: usize = 64 << 10;
+
+impl Session {
+    /// Handles one message of the client, if there is one. Says whether there was.
+    pub(super) async fn handle_client(&mut self) -> Result<bool, End> {
+        if self.client_pass > 0 || self.client_drop > 0 {
+            return Ok(self.pass_client());
+        }
+        let Some((kind, length)) = protocol::header(&self.sockets.from_client)? else {
+            return Ok(false);
+        };
+        if kind == frontend::COPY_DATA {
+            // COPY data is streamed: it is not held, whatever its size.
+            if self.skip == Skip::No {
+                self.client_pass = length;
+            } else {
+                self.client_drop = length;
+            }
+            return Ok(self.pass_client());
+        }
+        let is_text = matches!(kind, frontend::QUERY | frontend::PARSE);
+        let limit = if is_text {
+            // Names and parameter types of a Parse come on top of its text.
+            self.shared.rules.max_statement + 64 * 1024
+        } else {
+            MAX_MESSAGE
+        };
+        if length > limit {
+            return self.too_large(kind, length).map(|()| true);
+        }
+        if self.sockets.from_client.len() < length {
+            self.sockets.client_limit = length.max(HIGH_WATER);
+            return Ok(false);
+        }
+        self.sockets.client_limit = HIGH_WATER;
+        let message = self.sockets.from_client.split_to(length).freeze();
+        self.on_client(kind, message).await?;
+        Ok(true)
+    }
+
+    fn pass_client(&mut self) -> bool {
+        let have = self.sockets.from_client.len();
+        let (pass, drop) = (self.client_pass.min(have), self.client_drop.min(have));
+        if pass > 0 {
+            let bytes = self.sockets.from_client.split_to(pass);
+            self.sockets.to_upstream.extend_from_slice(&bytes);
+            self.client_pass -= pass;
+        } else {
+            self.sockets.from_client.advance(drop);
+            self.client_drop -= drop;
+        }
+        pass > 0 || drop > 0
+    }
+
+    fn too_large(&mut self, kind: u8, length: usize) -> Result<(), End> {
+        let limit = self.shared.rules.max_statement;
+        self.client_drop = length;
+        if self.skip != Skip::No {
+            return Ok(());
+        }
+        let refusal = Refusal::new(
+            sqlstate::TOO_LARGE,
+            "too-large",
+            format!("a message of {length} bytes is longer than Chaperone takes"),
+        )
+        .hint(format!("a statement may have {limit} bytes"));
+        self.refuse(refusal, kind == frontend::QUERY);
+        Ok(())
+    }
+
+    async fn on_client(&mut self, kind: u8, message: Bytes) -> Result<(), End> {
+        match (self.skip, kind) {
+            (_, frontend::TERMINATE) => return Err(End::Client),
+            (Skip::No, _) => {}
+            (Skip::Local, frontend::SYNC) => {
+                self.skip = Skip::No;
+                let status = self.status;
+                protocol::ready_for_query(self.sockets.to_client.buffer(), status);
+                self.settle_output();
+                return Ok(());
+            }
+            (Skip::Server, frontend::SYNC) => self.skip = Skip::No,
+            _ => return Ok(()),
+        }
+        let body = message.slice(protocol::HEADER..);
+        match kind {
+            frontend::QUERY => self.on_query(&message, &body).await,
+            frontend::PARSE => self.on_parse(&message, &body).await,
+            frontend::BIND => self.on_bind(&message, &body).await,
+            frontend::DESCRIBE => self.on_describe(&message, &body).await,
+            frontend::EXECUTE => self.on_execute(&message, &body).await,
+            frontend::CLOSE => self.on_close(&message, &body).await,
+            frontend::SYNC => self.on_sync(&message).await,
+            frontend::FLUSH => {
+                self.send(&message);
+                Ok(())
+            }
+            frontend::COPY_DONE | frontend::COPY_FAIL => {
+                self.sockets.to_upstream.extend_from_slice(&message);
+                self.queue.push_back(Expected::CopyEnd);
+                Ok(())
+            }
+            frontend::FUNCTION_CALL => {
+                let refusal = Refusal::new(
+                    sqlstate::NOT_UNDERSTOOD,
+                    "function-call",
+                    "the function-call message bypasses SQL and is not allowed",
+                )
+                .hint("call the function with SELECT");
+                self.refuse(refusal, true);
+                Ok(())
+            }
+            other => Err(Malformed::UnknownType(other).into()),
+        }
+    }
+
+    /// Appends a message of the extended protocol for the backend.
+    pub(super) fn send(&mut self, message: &[u8]) {
+        self.sockets.to_upstream.extend_from_slice(message);
+        self.unsynced = true;
+    }
+
+    async fn on_query(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        let mut fields = Fields::new("Query", body);
+        let text = fields.cstr()?;
+        fields.end()?;
+        self.wait_for_drained_fallible().await?;
+        let script = match self.understand(text).await? {
+            Ok(script) => script,
+            Err(unreadable) => return self.unreadable(unreadable, text, true),
+        };
+        let mut permits = Vec::with_capacity(script.statements.len());
+        for statement in &script.statements {
+            match self.permit(statement, Vec::new(), &[]).await? {
+                Ok(permit) => permits.push(permit),
+                Err(refusal) => {
+                    self.refuse(refusal, true);
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(refusal) = late_failure_with_effects(&permits) {
+            self.refuse(refusal, true);
+            return Ok(());
+        }
+        let mut runs: Vec<Run> = Vec::with_capacity(permits.len());
+        for permit in permits {
+            runs.push(self.begin_run(permit));
+        }
+        if let Err(refusal) = self.intend(&mut runs, None).await? {
+            self.refuse(refusal, true);
+            return Ok(());
+        }
+        self.sockets.to_upstream.extend_from_slice(message);
+        for run in &runs {
+            self.naming += usize::from(naming(&run.permit.statement.kind));
+            self.fallible += usize::from(run.permit.may_fail_late());
+        }
+        self.queue.push_back(Expected::Query { runs, at: 0 });
+        self.batch += 1;
+        self.unsynced = false;
+        self.batch_effects = false;
+        Ok(())
+    }
+
+    async fn on_parse(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        let Parse { name, text } = Parse::read(body)?;
+        self.wait_for_naming().await?;
+        // Parsing has no effects and reads no data; what the statement means is asked at Bind.
+        let prepared = Arc::new(Prepared {
+            text: Bytes::copy_from_slice(text),
+        });
+        self.statements.propose(self.batch, name, Some(prepared));
+        self.queue.push_back(Expected::Parse);
+        self.send(message);
+        Ok(())
+    }
+
+    async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        let bind = Bind::read(body)?;
+        let Some(prepared) = self.find_statement(bind.statement).await? else {
+            let name = String::from_utf8_lossy(bind.statement);
+            self.refuse(refuse::no_such_statement(&name), false);
+            return Ok(());
+        };
+        let script = match self.understand(&prepared.text).await? {
+            Ok(script) => script,
+            Err(unreadable) => return self.unreadable(unreadable, &prepared.text, false),
+        };
+        let [statement] = script.statements.as_slice() else {
+            // The backend refuses to prepare several at once, so this never gets so far.
+            self.refuse(refuse::several_statements(), false);
+            return Ok(());
+        };
+        if matches!(statement.kind, Kind::Prepare { .. }) && prepared.text != script.text {
+            self.refuse(refuse::several_statements(), false);
+            return Ok(());
+        }
+        let parameters = values(&bind);
+        let permit = match self.permit(statement, parameters, bind.statement).await? {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                self.refuse(refusal, false);
+                return Ok(());
+            }
+        };
+        let portal = Arc::new(Portal::new(permit, bind.result_formats.clone(), false));
+        self.portals
+            .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
+        self.queue.push_back(Expected::Bind {
+            portal: Arc::clone(&portal),
+        });
+        self.send(message);
+        self.inspect(bind.portal, portal);
+        Ok(())
+    }
+
+    /// Makes sure that the portal's plan is there before its first row: from what is known of the
+    /// statement's columns, or by asking the backend right behind the Bind.
+    fn inspect(&mut self, name: &[u8], portal: Arc<Portal>) {
+        if let Some(shape) = portal.permit.statement.shape.get() {
+            let has_key = self.shared.hash_key.is_some();
+            let plan = portal.permit.row_plan(shape, &portal.formats, has_key);
+            let _ = portal.plan.set(plan.map(Arc::new));
+            return;
+        }
+        protocol::named(
+            &mut self.sockets.to_upstream,
+            frontend::DESCRIBE,
+            Named::Portal(name),
+        );
+        self.queue.push_back(Expected::Inspect(portal));
+    }
+
+    async fn on_describe(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        let expected = match Named::read("Describe", body)? {
+            Named::Statement(_) => Expected::DescribeStatement,
+            Named::Portal(name) => Expected::DescribePortal(self.find_portal(name).await?),
+        };
+        self.queue.push_back(expected);
+        self.send(message);
+        Ok(())
+    }
+
+    async fn on_execute(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        let mut fields = Fields::new("Execute", body);
+        let name = fields.cstr()?;
+        fields.u32()?;
+        fields.end()?;
+        let Some(portal) = self.find_portal(name).await? else {
+            let name = String::from_utf8_lossy(name);
+            self.refuse(refuse::no_such_portal(&name), false);
+            return Ok(());
+        };
+        let effects = !portal.permit.statement.effects.read_only;
+        if effects {
+            self.wait_for_drained_fallible().await?;
+            if self.skip != Skip::No {
+                return Ok(());
+            }
+        }
+        let mut run = self.begin_run(Arc::clone(&portal.permit));
+        run.earlier_rows = portal.rows.load(std::sync::atomic::Ordering::Relaxed);
+        run.earlier_bytes = portal.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        if let Err(refusal) = self
+            .intend(std::slice::from_mut(&mut run), Some(name))
+            .await?
+        {
+            self.refuse(refusal, false);
+            return Ok(());
+        }
+        self.naming += usize::from(naming(&portal.permit.statement.kind));
+        self.fallible += usize::from(portal.permit.may_fail_late());
+        self.batch_effects |= effects;
+        self.queue.push_back(Expected::Execute { portal, run });
+        self.send(message);
+        Ok(())
+    }
+
+    async fn on_close(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
+        self.wait_for_naming().await?;
+        match Named::read("Close", body)? {
+            Named::Statement(name) => {
+                self.statements.propose(self.batch, name, None);
+                self.queue.push_back(Expected::CloseStatement);
+            }
+            Named::Portal(name) => {
+                self.portals.propose(self.batch, name, None);
+                self.queue.push_back(Expected::ClosePortal);
+            }
+        }
+        self.send(message);
+        Ok(())
+    }
+
+    async fn on_sync(&mut self, message: &[u8]) -> Result<(), End> {
+        if self.batch_effects {
+            // What had effects is committed by this Sync, so nothing may fail behind it.
+            self.wait_for_drained_fallible().await?;
+            self.skip = Skip::No;
+        }
+        self.sockets.to_upstream.extend_from_slice(message);
+        self.queue.push_back(Expected::Sync);
+        self.unsynced = false;
+        self.batch_effects = false;
+        self.batch += 1;
+        Ok(())
+    }
+
+    /// Waits until no run that can fail on our side is in flight.
+    pub(super) async fn wait_for_drained_fallible(&mut self) -> Result<(), End> {
+        if self.fallible > 0 {
+            self.nudge();
+        }
+        while self.fallible > 0 {
+            self.turn().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the backend answer what was sent, without ending the batch.
+    pub(super) fn nudge(&mut self) {
+        if self.unsynced {
+            protocol::bare(&mut self.sockets.to_upstream, frontend::FLUSH);
+        }
+    }
+
+    /// What cannot be read is refused; where it is merely not PostgreSQL's grammar, the backend's
+    /// own error is the better answer.
+    fn unreadable(&mut self, unreadable: Unreadable, text: &[u8], simple: bool) -> Result<(), End> {
+        match unreadable {
+            Unreadable::Skipped => {}
+            Unreadable::Aborted => self.refuse(refuse::aborted(), simple),
+            Unreadable::Refused(refusal) => self.refuse(refusal, simple),
+            Unreadable::Syntax(refusal) => {
+                let mut probe = BytesMut::new();
+                protocol::parse(&mut probe, refuse::PROBE, text);
+                self.refuse_by(refusal, simple, &probe, true);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A statement with effects that is sent in one message with, or is itself, one that can fail on
+/// our side cannot be undone when that happens: the backend commits before we see the end.
+fn late_failure_with_effects(permits: &[Arc<Permit>]) -> Option<Refusal> {
+    let effects = |permit: &Arc<Permit>| {
+        !permit.statement.effects.read_only && !permit.statement.kind.is_transaction_control()
+    };
+    let limited = |permit: &Arc<Permit>| {
+        permit.may_fail_late()
+            && matches!(
+                permit.statement.kind,
+                Kind::Query | Kind::Modify { returning: true } | Kind::Copy { from: false, .. }
+            )
+    };
+    (permits.iter().any(effects) && permits.iter().any(limited)).then(|| {
+        Refusal::new(
+            sqlstate::NOT_UNDERSTOOD,
+            "limit-with-effects",
+            "a statement whose answer is bounded cannot change data, or be sent together with one \
+             that does, in a simple query",
+        )
+        .hint("send the statements one by one; use the extended protocol for RETURNING")
+    })
+}
+
+/// Bind values as policies see them.
+fn values(bind: &Bind<'_>) -> Vec<Value> {
+    let value = |(index, value): (usize, &Option<&[u8]>)| match value {
+        None => Value::Null,
+        Some(bytes) if bytes.len() > MAX_VALUE => Value::Truncated(bytes.len() as u64),
+        Some(bytes) if protocol::format_of(&bind.parameter_formats, index) == 0 => {
+            std::str::from_utf8(bytes).map_or_else(
+                |_| Value::Binary(bytes.to_vec()),
+                |text| Value::Text(text.to_owned()),
+            )
+        }
+        Some(bytes) => Value::Binary(bytes.to_vec()),
+    };
+    bind.parameters.iter().enumerate().map(value).collect()
+}
+
+impl Session {
+    async fn find_statement(&mut self, name: &[u8]) -> Result<Option<Arc<Prepared>>, End> {
+        self.wait_for_naming().await?;
+        loop {
+            match self.statements.find(name, self.batch) {
+                Found::Is(prepared) => return Ok(Some(prepared)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => self.turn().await?,
+            }
+        }
+    }
+
+    pub(super) async fn find_portal(&mut self, name: &[u8]) -> Result<Option<Arc<Portal>>, End> {
+        self.wait_for_naming().await?;
+        loop {
+            match self.portals.find(name, self.batch) {
+                Found::Is(portal) => return Ok(Some(portal)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => self.turn().await?,
+            }
+        }
+    }
+
+    /// Waits until no statement that changes names by SQL is in flight.
+    pub(super) async fn wait_for_naming(&mut self) -> Result<(), End> {
+        if self.naming > 0 {
+            self.nudge();
+        }
+        while self.naming > 0 {
+            self.turn().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn named_statement(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<Arc<Prepared>>, End> {
+        self.find_statement(name.as_bytes()).await
+    }
+}
+
+/// Entries that are skipped by the backend after an error, up to the end of the batch.
+pub(super) fn skipped(queue: &mut VecDeque<Expected>) -> Vec<Expected> {
+    let end = queue
+        .iter()
+        .position(Expected::ends_batch)
+        .unwrap_or(queue.len());
+    queue.drain(..end).collect()
+}

@@ -1,0 +1,507 @@
+//! What the log gets, and when.
+//!
+//! A read is forwarded at once and its answer held until one record says what it did; an answer
+//! that outgrows the buffer gets its intent recorded first and then streams. Anything else is
+//! forwarded only once its intent is durable.
+
+use std::sync::Arc;
+
+use chaperone_audit_log::{
+    AppendError, Code, Payload, RecordRef, Seq,
+    payload::{self, Status, VerdictCode},
+};
+use chaperone_contract::{Context, Value, Verdict};
+use chaperone_policy_host::{Answer, Ruling};
+use uuid::Uuid;
+
+use super::{End, Session, refuse};
+use crate::{
+    audit,
+    postgres::{
+        decide::{Permit, Statement},
+        queue::Expected,
+        refusal::{Refusal, sqlstate},
+        run::{Evidence, Run},
+        shared::ActiveSet,
+    },
+};
+
+/// How a run ended, for its record.
+pub(super) struct Ending {
+    pub(super) status: Status,
+    pub(super) code: Option<Code>,
+    pub(super) error: Option<String>,
+}
+
+impl Ending {
+    pub(super) fn ok() -> Self {
+        Self {
+            status: Status::Ok,
+            code: None,
+            error: None,
+        }
+    }
+
+    /// The backend's own error. 57014 is what a cancelled statement ends with.
+    pub(super) fn failed(state: &str, error: String) -> Self {
+        Self {
+            status: if state == sqlstate::CANCELLED {
+                Status::Cancelled
+            } else {
+                Status::Failed
+            },
+            code: Some(audit::sqlstate(state)),
+            error: Some(error),
+        }
+    }
+
+    fn plain(status: Status, code: &str) -> Self {
+        Self {
+            status,
+            code: Some(Code::or_unprintable(code)),
+            error: None,
+        }
+    }
+
+    pub(super) fn skipped() -> Self {
+        Self::plain(Status::Failed, "skipped")
+    }
+
+    pub(super) fn late(refusal: &Refusal) -> Self {
+        let status = if refusal.sqlstate == sqlstate::LIMIT_EXCEEDED {
+            Status::Limited
+        } else {
+            Status::Withheld
+        };
+        Self::plain(status, &refusal.code)
+    }
+}
+
+impl Session {
+    fn append<P: Payload>(&mut self, clear: &P, sealed: Option<&P::Sealed>) -> Result<Seq, End> {
+        let request = self.last_request;
+        self.shared
+            .audit
+            .append(clear, sealed, Some(request))
+            .map_err(|error| {
+                let full = matches!(error, AppendError::Full);
+                tracing::error!(full, "a record was not taken");
+                End::Told(refuse::log_unavailable())
+            })
+    }
+
+    /// The operation's record, written once per session and text.
+    fn operation_record(&mut self, statement: &Statement) -> Result<RecordRef, End> {
+        if let Some(&seq) = statement.recorded.get() {
+            return Ok(self.shared.audit.reference(seq));
+        }
+        let operation = &statement.operation;
+        let facts = serde_json::to_value(&**operation).unwrap_or_default();
+        let blinder = self.shared.audit.blinder();
+        let known = operation.objects.iter().filter(|object| {
+            let [schema, name] = object.path.as_slice() else {
+                return false;
+            };
+            statement.ground.catalog.relation(schema, name).is_some()
+        });
+        let clear = payload::Operation {
+            session: self.grounds.record,
+            protocol: Code::from_words(&operation.protocol),
+            command: Code::from_words(&operation.command),
+            actions: audit::action_codes(operation.actions),
+            text: blinder.of(operation.text.as_bytes()),
+            text_bytes: operation.text.len() as u64,
+            objects: audit::object_names(known),
+            facts: blinder.of(facts.to_string().as_bytes()),
+            gaps: u32::try_from(operation.gaps.len()).unwrap_or(u32::MAX),
+            catalog_generation: statement.ground.generation,
+        };
+        let sealed = payload::OperationSealed {
+            text: operation.text.clone(),
+            facts,
+        };
+        let seq = self.append(&clear, Some(&sealed))?;
+        let _ = statement.recorded.set(seq);
+        Ok(self.shared.audit.reference(seq))
+    }
+
+    /// What policies said.
+    pub(super) fn record_decision(
+        &mut self,
+        active: &ActiveSet,
+        statement: &Statement,
+        context: &Context,
+        ruling: &Ruling,
+        memo_of: Option<Seq>,
+    ) -> Result<Seq, End> {
+        self.last_request = Session::request();
+        let operation = self.operation_record(statement)?;
+        let audit = self.shared.audit.clone();
+        let blinder = audit.blinder();
+        let input = blinder.of(&serde_json::to_vec(&(
+            &*self.grounds.caller,
+            &*statement.operation,
+            context,
+        ))
+        .unwrap_or_default());
+        let modules = active.set.modules().iter().zip(&ruling.answers);
+        let mut answers = Vec::new();
+        let mut clear_answers = Vec::new();
+        if memo_of.is_none() {
+            for (module, answer) in modules {
+                clear_answers.push(module_answer(module.name(), answer, input, blinder));
+                answers.push(
+                    match answer {
+                        Answer::Decided(decision) => serde_json::to_value(decision),
+                        Answer::Failed(failure) => serde_json::to_value(&failure.reason),
+                        Answer::Skipped => Ok(serde_json::Value::Null),
+                    }
+                    .unwrap_or_default(),
+                );
+            }
+        }
+        let (code, message) = match &ruling.verdict {
+            Verdict::Deny(reason) => (Some(&reason.code), Some(&reason.message)),
+            Verdict::RequireApproval(approval) => {
+                (Some(&approval.reason.code), Some(&approval.reason.message))
+            }
+            Verdict::Allow | Verdict::Abstain => (None, None),
+        };
+        let clear = payload::Decision {
+            session: self.grounds.record,
+            operation,
+            policy_set: audit.reference(active.record),
+            memo_of: memo_of.map(|seq| audit.reference(seq)),
+            modules: clear_answers,
+            verdict: audit::verdict_code(&ruling.verdict),
+            code: code.map(|code| Code::or_unprintable(code)),
+            limits: audit::limit_codes(&ruling.limits, blinder),
+            masks: audit::output_masks(ruling.outputs.iter().map(|rule| &rule.transform))
+                .into_iter()
+                .filter(|mask| mask.mask != payload::MaskCode::Reveal)
+                .collect(),
+            tightened: ruling
+                .tightened
+                .iter()
+                .map(|t| Code::from_words(t))
+                .collect(),
+            received_at: context.received_at,
+            in_transaction: context.in_transaction,
+        };
+        let sealed = payload::DecisionSealed {
+            answers,
+            message: message.cloned(),
+            parameters: context.parameters.iter().map(audit::parameter).collect(),
+        };
+        self.append(&clear, Some(&sealed))
+    }
+
+    /// What the host's own rules allowed.
+    pub(super) fn record_host_decision(
+        &mut self,
+        statement: &Statement,
+        code: &'static str,
+    ) -> Result<Seq, End> {
+        self.record_own(statement, VerdictCode::Allow, code, None)
+    }
+
+    /// What they refused.
+    pub(super) fn record_refusal(
+        &mut self,
+        statement: &Statement,
+        refusal: &Refusal,
+    ) -> Result<Uuid, End> {
+        let message = Some(refusal.message.clone());
+        self.record_own(statement, VerdictCode::Deny, &refusal.code, message)?;
+        Ok(self.last_request)
+    }
+
+    fn record_own(
+        &mut self,
+        statement: &Statement,
+        verdict: VerdictCode,
+        code: &str,
+        message: Option<String>,
+    ) -> Result<Seq, End> {
+        self.last_request = Session::request();
+        let operation = self.operation_record(statement)?;
+        let active = self.shared.policies.load();
+        let clear = payload::Decision {
+            session: self.grounds.record,
+            operation,
+            policy_set: self.shared.audit.reference(active.record),
+            memo_of: None,
+            modules: Vec::new(),
+            verdict,
+            code: None,
+            limits: payload::LimitCodes::default(),
+            masks: Vec::new(),
+            tightened: vec![Code::from_words(code)],
+            received_at: 0,
+            in_transaction: self.status != b'I',
+        };
+        drop(active);
+        let sealed = payload::DecisionSealed {
+            message,
+            ..payload::DecisionSealed::default()
+        };
+        self.append(&clear, Some(&sealed))
+    }
+
+    /// A run that is about to be forwarded.
+    pub(super) fn begin_run(&mut self, permit: Arc<Permit>) -> Run {
+        self.totals.executions += 1;
+        if let Some(limit) = permit.limits().timeout_ms {
+            let end = tokio::time::Instant::now() + std::time::Duration::from_millis(limit.into());
+            self.run_deadline = Some(self.run_deadline.map_or(end, |at| at.min(end)));
+        }
+        Run::new(permit, self.totals.executions, self.status != b'I')
+    }
+
+    /// Records the intents of what has effects, and waits until they are durable. What provably
+    /// only reads needs none: its answer waits for its record instead.
+    pub(super) async fn intend(
+        &mut self,
+        runs: &mut [Run],
+        portal: Option<&[u8]>,
+    ) -> Result<Result<(), Refusal>, End> {
+        let mut last = None;
+        for run in runs {
+            if !run.permit.statement.effects.read_only {
+                let seq = self.record_intent(run, portal)?;
+                run.evidence = Evidence::Intended(seq);
+                last = Some(seq);
+            }
+            self.note_effects(run);
+        }
+        let Some(seq) = last else {
+            return Ok(Ok(()));
+        };
+        // Own path rather than `turn`: answers to earlier messages go on meanwhile.
+        loop {
+            let audit = self.shared.audit.clone();
+            let waiting = audit.wait_durable(seq);
+            tokio::pin!(waiting);
+            tokio::select! {
+                biased;
+                proof = &mut waiting => return Ok(match proof {
+                    Ok(_durable) => Ok(()),
+                    Err(_) => Err(refuse::log_unavailable()),
+                }),
+                turned = self.turn() => turned?,
+            }
+        }
+    }
+
+    /// What the run may change of how later statements are understood.
+    fn note_effects(&mut self, run: &Run) {
+        let effects = run.permit.statement.effects;
+        if effects.catalog || effects.settings || effects.temp || effects.volatile {
+            self.stale = true;
+            self.transaction_effects = true;
+        }
+        match &run.permit.statement.kind {
+            chaperone_sql::Kind::Begin => self.block_opened = true,
+            chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {
+                self.stale |= self.transaction_effects;
+            }
+            _ => {}
+        }
+    }
+
+    fn intent(&self, run: &Run, portal: Option<&[u8]>) -> (payload::Intent, payload::IntentSealed) {
+        let audit = &self.shared.audit;
+        let parameters = &run.permit.parameters;
+        let clear = payload::Intent {
+            decision: audit.reference(run.permit.decision),
+            approval: run.permit.approval,
+            ordinal: run.ordinal,
+            portal: portal
+                .filter(|name| !name.is_empty())
+                .map(|name| audit.blinder().of(name)),
+            read_only: run.permit.statement.effects.read_only,
+            in_transaction: run.in_transaction,
+            parameter_count: u32::try_from(parameters.len()).unwrap_or(u32::MAX),
+            parameters: (!parameters.is_empty()).then(|| digest(audit.blinder(), parameters)),
+        };
+        let sealed = payload::IntentSealed {
+            parameters: parameters.iter().map(audit::parameter).collect(),
+        };
+        (clear, sealed)
+    }
+
+    fn record_intent(&mut self, run: &Run, portal: Option<&[u8]>) -> Result<Seq, End> {
+        let (clear, sealed) = self.intent(run, portal);
+        self.append(&clear, Some(&sealed))
+    }
+
+    /// The run is over: its record, which everything that the client gets of it waits for.
+    pub(super) fn close_run(&mut self, run: &mut Run, ending: Ending) -> Result<(), End> {
+        let evidence = std::mem::replace(&mut run.evidence, Evidence::Closed);
+        if evidence == Evidence::Closed {
+            return Ok(());
+        }
+        self.totals.rows += run.rows;
+        self.totals.bytes += run.bytes;
+        self.counts.rows += run.rows;
+        self.counts.bytes += run.bytes;
+        let micros = u64::try_from(run.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let effects = payload::Effects {
+            status: ending.status,
+            code: ending.code,
+            rows: run.rows,
+            bytes: run.bytes,
+            outputs: audit::output_masks(run.permit.transforms()),
+            truncated_after: (ending.status == Status::Limited).then_some(run.rows),
+            charges: Vec::new(),
+            sent: None,
+            backend_micros: micros,
+            total_micros: micros,
+        };
+        let seq = match evidence {
+            Evidence::Intended(intent) => {
+                let clear = payload::Outcome {
+                    intent: self.shared.audit.reference(intent),
+                    effects,
+                };
+                let sealed = payload::EffectsSealed {
+                    error: ending.error,
+                };
+                self.append(&clear, Some(&sealed))?
+            }
+            Evidence::Deferred | Evidence::Closed => {
+                let (intent, sealed) = self.intent(run, None);
+                let clear = payload::Execution { intent, effects };
+                let sealed = payload::ExecutionSealed {
+                    parameters: sealed.parameters,
+                    error: ending.error,
+                };
+                self.append(&clear, Some(&sealed))?
+            }
+        };
+        self.evidence = Some(seq);
+        self.fallible -= usize::from(run.permit.may_fail_late()).min(self.fallible);
+        self.naming -=
+            usize::from(super::names::naming(&run.permit.statement.kind)).min(self.naming);
+        if self.fallible == 0 && self.queue.is_empty() {
+            self.run_deadline = None;
+        }
+        Ok(())
+    }
+
+    /// Decides what of the output may go: everything up to here needs what was recorded last, but
+    /// an answer without a record is held, or gets its intent recorded once it outgrows the buffer.
+    pub(super) fn settle_output(&mut self) {
+        let limit = self.shared.rules.result_buffer;
+        let outgrown = self.sockets.to_client.unmarked() > limit;
+        let open = match self.queue.front_mut() {
+            Some(Expected::Execute { run, .. }) => Some(run),
+            Some(Expected::Query { runs, at }) => runs.get_mut(*at),
+            _ => None,
+        };
+        let deferred = open.is_some_and(|run| run.evidence == Evidence::Deferred && run.begun);
+        if deferred && !outgrown {
+            return;
+        }
+        if deferred {
+            match self.intend_front() {
+                Ok(seq) => self.evidence = Some(seq),
+                // The log has failed: nothing is marked, and the next turn ends the session.
+                Err(_) => return,
+            }
+        }
+        self.sockets.to_client.mark(self.evidence);
+    }
+
+    /// Records the intent of the read that is being answered, which turned out to be long.
+    fn intend_front(&mut self) -> Result<Seq, End> {
+        let mut front = self.queue.pop_front();
+        let result = match &mut front {
+            Some(Expected::Execute { run, .. }) => self.record_intent(run, None).inspect(|&seq| {
+                run.evidence = Evidence::Intended(seq);
+            }),
+            Some(Expected::Query { runs, at }) => match runs.get_mut(*at) {
+                Some(run) => self.record_intent(run, None).inspect(|&seq| {
+                    run.evidence = Evidence::Intended(seq);
+                }),
+                None => Err(End::Backend),
+            },
+            _ => Err(End::Backend),
+        };
+        if let Some(front) = front {
+            self.queue.push_front(front);
+        }
+        result
+    }
+
+    /// The session ends with runs in flight: what became of them is not known, except that what was
+    /// not sent on did not leave.
+    pub(super) fn close_runs(&mut self, end: &End) {
+        let status = match end {
+            End::Client | End::Told(_) => Status::Cancelled,
+            End::Backend => Status::Unknown,
+        };
+        let queue = std::mem::take(&mut self.queue);
+        for entry in queue {
+            let runs = match entry {
+                Expected::Execute { run, .. } => vec![run],
+                Expected::Query { runs, .. } => runs,
+                _ => continue,
+            };
+            for mut run in runs {
+                // Where the log fails as well, the intent stands alone, which says the same.
+                let _ = self.close_run(&mut run, Ending::plain(status, "session-ended"));
+            }
+        }
+    }
+}
+
+fn digest(
+    blinder: &chaperone_audit_log::Blinder,
+    parameters: &[Value],
+) -> chaperone_audit_log::Blinded {
+    blinder.of(&serde_json::to_vec(parameters).unwrap_or_default())
+}
+
+fn module_answer(
+    name: &str,
+    answer: &Answer,
+    input: chaperone_audit_log::Blinded,
+    blinder: &chaperone_audit_log::Blinder,
+) -> payload::ModuleAnswer {
+    let mut clear = payload::ModuleAnswer {
+        name: chaperone_audit_log::Name::new(name),
+        input,
+        verdict: None,
+        code: None,
+        limits: payload::LimitCodes::default(),
+        masks: Vec::new(),
+        failure: None,
+    };
+    match answer {
+        Answer::Skipped => clear.code = Some(Code::from_words("not-asked")),
+        Answer::Failed(failure) => {
+            clear.failure = Some(Code::or_unprintable(failure.code.as_str()));
+        }
+        Answer::Decided(decision) => {
+            clear.verdict = Some(audit::verdict_code(&decision.verdict));
+            clear.code = match &decision.verdict {
+                Verdict::Deny(reason) => Some(Code::or_unprintable(&reason.code)),
+                Verdict::RequireApproval(approval) => {
+                    Some(Code::or_unprintable(&approval.reason.code))
+                }
+                Verdict::Allow | Verdict::Abstain => None,
+            };
+            clear.limits = audit::limit_codes(&decision.limits, blinder);
+            clear.masks = decision
+                .masks
+                .iter()
+                .map(|mask| payload::OutputMask {
+                    output: mask.output,
+                    mask: audit::mask_code(&mask.transform),
+                })
+                .collect();
+        }
+    }
+    clear
+}

@@ -1,0 +1,304 @@
+//! What a text means, asked of the grammar and of the catalog as this session's own connection
+//! sees it at this instant.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chaperone_contract::Operation;
+use chaperone_sql::{
+    Catalog, Effects, Facts, Kind, ParseError, SessionView, Snapshot, analyze, classify,
+};
+use tokio::time::Instant;
+
+use super::{End, Session, Skip};
+use crate::postgres::{
+    decide::{Ground, Statement},
+    protocol::{self, Named, frontend},
+    queue::{Expected, Own},
+    refusal::{Refusal, sqlstate},
+};
+
+/// A text as understood.
+pub(crate) struct Script {
+    pub(crate) text: Bytes,
+    pub(crate) statements: Vec<Arc<Statement>>,
+}
+
+/// Why a text has no meaning here.
+pub(super) enum Unreadable {
+    /// The backend skips everything up to Sync anyway.
+    Skipped,
+    /// The transaction is aborted: nothing can be asked, and nothing would run.
+    Aborted,
+    Refused(Refusal),
+    /// It is not in the grammar: the backend says it better.
+    Syntax(Refusal),
+}
+
+/// Answers to Chaperone's own questions.
+#[derive(Default)]
+pub(super) struct OwnAnswer {
+    pub(super) rows: Vec<(usize, Vec<Option<String>>)>,
+    /// How many messages of the question are still unanswered.
+    pub(super) open: usize,
+    /// SQLSTATE of the error that it met, or that it was skipped behind another error.
+    pub(super) failed: Option<String>,
+}
+
+/// The statement name that our questions use: never the unnamed one, which is the client's.
+const OWN: &[u8] = b"_chaperone";
+/// So many texts are remembered per session.
+const REMEMBERED: usize = 2_000;
+
+impl Session {
+    /// Understands a text. Remembers it as long as nothing that its meaning depends on changes.
+    pub(super) async fn understand(
+        &mut self,
+        text: &[u8],
+    ) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        let utf8 = match std::str::from_utf8(text) {
+            Ok(utf8) => utf8.to_owned(),
+            Err(_) => return self.not_utf8(text).await,
+        };
+        let limits = &self.grounds.backend.options.limits;
+        let kinds = match classify(&utf8, limits) {
+            Ok(kinds) => kinds,
+            Err(error) => return Ok(Err(unreadable(&error))),
+        };
+        // These mean the same whatever the catalog says.
+        let free = kinds.iter().all(|statement| {
+            statement.kind.is_transaction_control()
+                || matches!(
+                    statement.kind,
+                    Kind::Set { .. } | Kind::Show { .. } | Kind::Empty
+                )
+        });
+        if !free {
+            if let Err(unreadable) = self.refresh().await? {
+                return Ok(Err(unreadable));
+            }
+        } else if self.status == b'I' && self.skip == Skip::Server {
+            return Ok(Err(Unreadable::Skipped));
+        }
+        if let Some(script) = self.scripts.get(text) {
+            return Ok(Ok(Arc::clone(script)));
+        }
+        let ground = self.ground.clone().unwrap_or_else(|| Ground {
+            catalog: Arc::new(Catalog::default()),
+            view: Arc::new(SessionView::default()),
+            labelling: Arc::clone(&self.grounds.backend.labelling),
+            generation: 0,
+        });
+        let backend = &self.grounds.backend;
+        let facts = match analyze(
+            &utf8,
+            &ground.catalog,
+            &ground.view,
+            &ground.labelling,
+            &backend.options,
+        ) {
+            Ok(facts) => facts,
+            Err(error) => return Ok(Err(unreadable(&error))),
+        };
+        let statements = facts
+            .into_iter()
+            .map(|facts| Arc::new(Statement::new(facts, ground.clone())))
+            .collect();
+        let script = Arc::new(Script {
+            text: Bytes::copy_from_slice(text),
+            statements,
+        });
+        if self.ground.is_some() {
+            if self.scripts.len() >= REMEMBERED {
+                self.scripts.clear();
+            }
+            self.scripts.insert(text.to_vec(), Arc::clone(&script));
+        }
+        Ok(Ok(script))
+    }
+
+    /// A text that is not UTF-8 has incomplete facts: one statement about which nothing is known.
+    async fn not_utf8(&mut self, text: &[u8]) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        if let Err(unreadable) = self.refresh().await? {
+            return Ok(Err(unreadable));
+        }
+        let Some(ground) = self.ground.clone() else {
+            return Ok(Err(Unreadable::Skipped));
+        };
+        let facts = Facts {
+            span: 0..text.len(),
+            kind: Kind::Other,
+            operation: Operation {
+                protocol: "postgresql".to_owned(),
+                text: String::from_utf8_lossy(text).into_owned(),
+                gaps: vec!["the statement is not UTF-8 text; set client_encoding to UTF8".into()],
+                ..Operation::default()
+            },
+            labelled: true,
+            columns: Vec::new(),
+            width_known: false,
+            effects: Effects {
+                catalog: true,
+                settings: true,
+                volatile: true,
+                ..Effects::default()
+            },
+            parameters: 0,
+        };
+        Ok(Ok(Arc::new(Script {
+            text: Bytes::copy_from_slice(text),
+            statements: vec![Arc::new(Statement::new(facts, ground))],
+        })))
+    }
+
+    /// Makes sure that the session's view of the catalog is current: it was looked at since
+    /// anything of ours may have changed it, and compared with the backend's not long ago.
+    async fn refresh(&mut self) -> Result<Result<(), Unreadable>, End> {
+        let age = self.ground_checked.elapsed();
+        let fresh = self.ground.is_some() && !self.stale;
+        if fresh && age < self.shared.rules.catalog_age {
+            return Ok(Ok(()));
+        }
+        if self.skip == Skip::Server {
+            return Ok(Err(Unreadable::Skipped));
+        }
+        if self.status == b'E' && self.queue.is_empty() {
+            // Nothing can be asked in an aborted transaction, and nothing of data runs in it.
+            return Ok(Err(Unreadable::Aborted));
+        }
+        let mut queries = vec![Snapshot::FINGERPRINT_QUERY];
+        if !fresh {
+            queries.extend_from_slice(Snapshot::QUERIES);
+        }
+        let rows = match self.ask(&queries).await? {
+            Ok(rows) => rows,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        let fingerprint = rows
+            .iter()
+            .find(|(query, _)| *query == 0)
+            .and_then(|(_, row)| row.first().cloned().flatten());
+        if fresh && fingerprint.is_some() && fingerprint == self.ground_fingerprint {
+            self.ground_checked = Instant::now();
+            return Ok(Ok(()));
+        }
+        if fresh {
+            self.stale = true;
+            return Box::pin(self.refresh()).await;
+        }
+        self.shared.metrics.catalog_refreshed();
+        let mut snapshot = Snapshot::new();
+        for (query, row) in &rows {
+            let Some(index) = query.checked_sub(1) else {
+                continue;
+            };
+            let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+            if let Err(error) = snapshot.push_row(index, &row) {
+                tracing::error!(%error, "the backend's catalog cannot be read");
+                return Ok(Err(Unreadable::Refused(catalog_failed())));
+            }
+        }
+        let (catalog, view) = match snapshot.finish() {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::error!(%error, "the backend's catalog cannot be read");
+                return Ok(Err(Unreadable::Refused(catalog_failed())));
+            }
+        };
+        if view.role != self.grounds.login {
+            return Err(End::Told(Refusal::new(
+                sqlstate::DENIED,
+                "role-changed",
+                "the session's role at the backend is no longer the one that it was granted",
+            )));
+        }
+        let same = self.ground.as_ref().is_some_and(|ground| {
+            ground.catalog.fingerprint() == catalog.fingerprint() && *ground.view == view
+        });
+        if !same {
+            let generation = self
+                .ground
+                .as_ref()
+                .map_or(1, |ground| ground.generation + 1);
+            self.ground = Some(Ground {
+                catalog: self.grounds.backend.share(catalog),
+                view: Arc::new(view),
+                labelling: Arc::clone(&self.grounds.backend.labelling),
+                generation,
+            });
+            self.scripts.clear();
+        }
+        self.ground_fingerprint = fingerprint;
+        self.ground_checked = Instant::now();
+        self.stale = false;
+        Ok(Ok(()))
+    }
+
+    /// Asks the backend on the session's own connection, in order with what the client sent: behind
+    /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
+    async fn ask(
+        &mut self,
+        queries: &[&str],
+    ) -> Result<Result<Vec<(usize, Vec<Option<String>>)>, Unreadable>, End> {
+        let out = &mut self.sockets.to_upstream;
+        let mut open = 0;
+        let mut expect = |queue: &mut std::collections::VecDeque<Expected>, own| {
+            queue.push_back(Expected::Own(own));
+            open += 1;
+        };
+        for (index, query) in queries.iter().enumerate() {
+            protocol::parse(out, OWN, query.as_bytes());
+            expect(&mut self.queue, Own::Parse);
+            protocol::bind(out, OWN, OWN);
+            expect(&mut self.queue, Own::Bind);
+            protocol::execute(out, OWN);
+            expect(&mut self.queue, Own::Execute(index));
+            protocol::named(out, frontend::CLOSE, Named::Portal(OWN));
+            expect(&mut self.queue, Own::Close);
+            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
+            expect(&mut self.queue, Own::Close);
+        }
+        if self.unsynced {
+            protocol::bare(out, frontend::FLUSH);
+        } else {
+            protocol::bare(out, frontend::SYNC);
+            expect(&mut self.queue, Own::Sync);
+        }
+        self.own.rows.clear();
+        self.own.failed = None;
+        self.own.open = open;
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.own.open > 0 {
+            self.turn().await?;
+            if Instant::now() > end {
+                return Err(End::Told(catalog_failed()));
+            }
+        }
+        let rows = std::mem::take(&mut self.own.rows);
+        match self.own.failed.take() {
+            None => Ok(Ok(rows)),
+            Some(_) if self.skip == Skip::Server => Ok(Err(Unreadable::Skipped)),
+            Some(state) => {
+                tracing::warn!(sqlstate = state, "the backend's catalog could not be asked");
+                Ok(Err(Unreadable::Refused(catalog_failed())))
+            }
+        }
+    }
+}
+
+fn catalog_failed() -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        "catalog-failed",
+        "the backend's catalog could not be read, so the statement cannot be understood",
+    )
+    .hint("send it again; if it goes on, tell the operator of Chaperone")
+}
+
+fn unreadable(error: &ParseError) -> Unreadable {
+    let refusal = Refusal::new(error.sqlstate(), "unparsable", error.to_string());
+    match error {
+        ParseError::Syntax { .. } => Unreadable::Syntax(refusal),
+        _ => Unreadable::Refused(refusal),
+    }
+}

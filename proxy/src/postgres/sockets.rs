@@ -1,0 +1,152 @@
+//! Both sockets of a session in one place, driven by its one task: no split halves, no channels.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use super::{outbox::Outbox, stream::Stream};
+
+/// Reading from one side stops while this much is waiting for the other.
+pub(crate) const HIGH_WATER: usize = 1 << 20;
+/// Room made in a buffer before a read.
+const READ: usize = 32 << 10;
+
+/// The two streams of a session and what is in flight between them.
+pub(crate) struct Sockets {
+    pub(crate) client: Stream,
+    pub(crate) upstream: Stream,
+    /// Read from the client, not handled yet.
+    pub(crate) from_client: BytesMut,
+    /// For the client.
+    pub(crate) to_client: Outbox,
+    /// Read from the backend, not handled yet.
+    pub(crate) from_upstream: BytesMut,
+    /// For the backend.
+    pub(crate) to_upstream: BytesMut,
+    /// The client has sent its last byte.
+    pub(crate) client_ended: bool,
+    /// The backend has sent its last byte.
+    pub(crate) upstream_ended: bool,
+    /// How much of the client's bytes may wait here.
+    pub(crate) client_limit: usize,
+    /// How much of a message of the backend may wait here.
+    pub(crate) upstream_limit: usize,
+    unflushed_client: bool,
+    unflushed_upstream: bool,
+}
+
+impl Sockets {
+    pub(crate) fn new(client: Stream, upstream: Stream, rest: BytesMut) -> Self {
+        Self {
+            client,
+            upstream,
+            from_client: BytesMut::new(),
+            to_client: Outbox::default(),
+            from_upstream: rest,
+            to_upstream: BytesMut::new(),
+            client_ended: false,
+            upstream_ended: false,
+            client_limit: HIGH_WATER,
+            upstream_limit: HIGH_WATER,
+            unflushed_client: false,
+            unflushed_upstream: false,
+        }
+    }
+
+    /// Writes what can be written and reads what can be read. Ready once something was read, a side
+    /// ended, or the client's backlog fell below the mark; a broken client counts as ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let crowded = self.to_client.len() >= HIGH_WATER;
+        if self.poll_write_client(cx).is_err() {
+            self.client_ended = true;
+            self.to_client = Outbox::default();
+        }
+        if self.poll_write_upstream(cx).is_err() {
+            self.upstream_ended = true;
+            self.to_upstream.clear();
+        }
+        let mut progress = crowded && self.to_client.len() < HIGH_WATER;
+        if !self.client_ended
+            && self.from_client.len() < self.client_limit
+            && let Poll::Ready(read) = read(&mut self.client, &mut self.from_client, cx)
+        {
+            self.client_ended = !matches!(read, Ok(1..));
+            progress = true;
+        }
+        if !self.upstream_ended
+            && self.from_upstream.len() < self.upstream_limit
+            && self.to_client.len() < HIGH_WATER
+            && let Poll::Ready(read) = read(&mut self.upstream, &mut self.from_upstream, cx)
+        {
+            self.upstream_ended = !matches!(read, Ok(1..));
+            progress = true;
+        }
+        if progress {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_write_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.to_client.writable().is_empty() {
+            match Pin::new(&mut self.client).poll_write(cx, self.to_client.writable()) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    self.to_client.written(written?);
+                    self.unflushed_client = self.client.is_tls();
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed_client
+            && let Poll::Ready(flushed) = Pin::new(&mut self.client).poll_flush(cx)
+        {
+            flushed?;
+            self.unflushed_client = false;
+        }
+        Ok(())
+    }
+
+    fn poll_write_upstream(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.to_upstream.is_empty() {
+            match Pin::new(&mut self.upstream).poll_write(cx, &self.to_upstream) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    self.to_upstream.advance(written?);
+                    self.unflushed_upstream = self.upstream.is_tls();
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed_upstream
+            && let Poll::Ready(flushed) = Pin::new(&mut self.upstream).poll_flush(cx)
+        {
+            flushed?;
+            self.unflushed_upstream = false;
+        }
+        Ok(())
+    }
+
+    /// Whether everything that may go to the client has gone.
+    pub(crate) fn client_flushed(&self) -> bool {
+        self.to_client.writable().is_empty() && !self.unflushed_client
+    }
+}
+
+fn read(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    buffer.reserve(READ);
+    // `read_buf` loses nothing when it is dropped before it is ready.
+    let count = ready!(pin!(stream.read_buf(buffer)).poll(cx));
+    Poll::Ready(count)
+}
