@@ -3,3 +3,4 @@
 pub mod approvals;
 pub mod audit;
 pub mod policy;
+pub mod serve;

@@ -103,7 +103,7 @@ pub(super) fn date(
     match claims.get(name) {
         None => Ok(None),
         Some(value) => match value.as_f64() {
-            Some(seconds) if seconds >= 0.0 && seconds < 1e15 => Ok(Some(seconds)),
+            Some(seconds) if (0.0..1e15).contains(&seconds) => Ok(Some(seconds)),
             _ => Err(AuthError::Claim(name)),
         },
     }
