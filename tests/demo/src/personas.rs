@@ -1,6 +1,7 @@
 //! Who plays in the story, and their tokens from a real issuer.
 
-use chaperone_test_support::Result;
+use chaperone_test_support::{Issuer, Result};
+use serde_json::json;
 
 /// Someone with an identity of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,10 @@ pub const PERSONAS: [Persona; 4] = [
 
 /// The issuer and a token for each persona.
 #[derive(Debug)]
-pub struct Tokens;
+pub struct Tokens {
+    issuer: Issuer,
+    tokens: Vec<(&'static str, String)>,
+}
 
 impl Tokens {
     /// Starts the issuer and has it sign a token for everyone.
@@ -76,25 +80,39 @@ impl Tokens {
     /// # Errors
     /// The issuer does not start.
     pub fn issue() -> Result<Self> {
-        Ok(Tokens)
+        let issuer = Issuer::start()?;
+        let token = |persona: &Persona| {
+            let some = |text: &'static str| (!text.is_empty()).then_some(text);
+            let claims = json!({
+                "groups": persona.groups,
+                "purpose": some(persona.purpose),
+                "run": some(persona.run),
+            });
+            Ok((persona.name, issuer.token(persona.subject, &claims)?))
+        };
+        let tokens = PERSONAS.iter().map(token).collect::<Result<_>>()?;
+        Ok(Tokens { issuer, tokens })
     }
 
     /// The persona's token.
     #[must_use]
-    pub fn of(&self, _who: Persona) -> &str {
-        ""
+    pub fn of(&self, who: Persona) -> &str {
+        let mut tokens = self.tokens.iter();
+        tokens
+            .find(|(name, _)| *name == who.name)
+            .map_or("", |(_, token)| token)
     }
 
     /// The issuer's URL.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        ""
+        self.issuer.url()
     }
 
     /// The authority of the issuer's certificate, PEM.
     #[must_use]
     pub fn issuer_ca(&self) -> &str {
-        ""
+        self.issuer.ca_pem()
     }
 
     /// What the configuration says about the issuer.

@@ -9,6 +9,7 @@ pub mod clinic;
 pub mod error;
 pub mod guard;
 pub mod http;
+pub mod issuer;
 pub mod net;
 pub mod policies;
 pub mod postgres;
@@ -17,6 +18,7 @@ pub mod tls;
 
 pub use chaperone::Chaperone;
 pub use error::{Error, Result};
+pub use issuer::Issuer;
 pub use postgres::{Auth, Postgres};
 pub use psql::{Psql, PsqlSession};
 pub use tls::Ca;
