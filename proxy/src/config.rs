@@ -353,3 +353,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

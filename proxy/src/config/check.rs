@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use tracing_subscriber::EnvFilter;
+
 use super::error::Fault;
 use super::locate::key;
 use super::{Config, Listen, Target, TlsMode};
@@ -22,6 +24,25 @@ pub(super) fn all(config: &Config) -> Result<(), Fault> {
             key!["session", "idle_timeout"],
             "longer than absolute_timeout",
             "make it shorter, or absolute_timeout longer",
+        ));
+    }
+    for (index, name) in config.session.settings.iter().enumerate() {
+        if ["role", "session_authorization"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+        {
+            return Err(Fault::new(
+                key!["session", "settings", index],
+                format!("{name:?} would let callers change as whom their statements run"),
+                "remove it, and grant roles under [[targets.roles]]",
+            ));
+        }
+    }
+    if let Err(error) = EnvFilter::try_new(&config.log.level) {
+        return Err(Fault::new(
+            key!["log", "level"],
+            error.to_string(),
+            "write error, warn, info, debug or trace, or a filter such as \"info,chaperone=debug\"",
         ));
     }
     providers(config)?;
@@ -81,10 +102,14 @@ fn providers(config: &Config) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     for (index, provider) in config.identity.providers.iter().enumerate() {
         let at = |name: &str| key!["identity", "providers", index, name];
-        if !provider.issuer.starts_with("https://") {
+        // OpenID Connect Core 2: no query, no fragment.
+        if !provider.issuer.starts_with("https://") || provider.issuer.contains(['#', '?']) {
             return Err(Fault::new(
                 at("issuer"),
-                format!("{:?} is not an https URL", provider.issuer),
+                format!(
+                    "{:?} is not an https URL without query and fragment",
+                    provider.issuer
+                ),
                 "write the issuer exactly as in the `iss` of its tokens, such as \"https://id.example.org\"",
             ));
         }
@@ -216,22 +241,31 @@ fn roles(config: &Config, target: &Target, index: usize) -> Result<(), Fault> {
             return Err(Fault::new(
                 at("role"),
                 format!("nobody could use {:?}", role.role),
-                "add groups, subjects (\"issuer#subject\") or statics (names under [[identity.static]])",
+                "add groups, subjects (\"issuer#subject\") or identities (names under [[identity.static]])",
             ));
         }
         for (at_subject, subject) in role.subjects.iter().enumerate() {
-            if !subject.contains('#') {
+            let at = key!["targets", index, "roles", number, "subjects", at_subject];
+            let Some((issuer, _)) = subject.split_once('#') else {
                 return Err(Fault::new(
-                    key!["targets", index, "roles", number, "subjects", at_subject],
+                    at,
                     format!("{subject:?} names no issuer"),
                     "write issuer#subject, such as \"https://id.example.org#agent-7\"",
+                ));
+            };
+            let mut providers = config.identity.providers.iter();
+            if !providers.any(|provider| provider.issuer == issuer) {
+                return Err(Fault::new(
+                    at,
+                    format!("{issuer:?} is the issuer of no provider"),
+                    "write it exactly as under [[identity.providers]], or add the provider",
                 ));
             }
         }
         for (at_static, name) in role.statics.iter().enumerate() {
             if !config.identity.statics.iter().any(|it| it.name == *name) {
                 return Err(Fault::new(
-                    key!["targets", index, "roles", number, "statics", at_static],
+                    key!["targets", index, "roles", number, "identities", at_static],
                     format!("{name:?} is no static identity"),
                     "add it under [[identity.static]], or correct the name",
                 ));

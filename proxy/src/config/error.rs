@@ -79,7 +79,10 @@ fn mend(message: &str) -> String {
         "remove the key or correct its name; docs/operators.md lists all keys"
     } else if message.starts_with("missing field") {
         "add the key; docs/operators.md says what it means"
-    } else if message.starts_with("invalid type") || message.starts_with("unknown variant") {
+    } else if ["invalid type", "invalid value", "unknown variant"]
+        .iter()
+        .any(|known| message.starts_with(known))
+    {
         "write a value of the kind that docs/operators.md gives for this key"
     } else if message.starts_with("duplicate") {
         "keep one of them"

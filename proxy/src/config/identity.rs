@@ -178,7 +178,7 @@ fn hex(text: &[u8]) -> Option<[u8; 32]> {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a time; write one such as \"2027-01-01T00:00:00Z\""
+    expecting = "not a point in time; write one such as \"2027-01-01T00:00:00Z\""
 )]
 enum Time {
     Text(String),

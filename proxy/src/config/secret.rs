@@ -2,15 +2,17 @@
 
 use std::fmt;
 
-/// A password or key. `Debug` shows nothing of it, and there is no `Display`.
+use zeroize::Zeroizing;
+
+/// A password or key. `Debug` shows nothing of it, and there is no `Display`; wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Wraps.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Secret(bytes.into())
+        Secret(Zeroizing::new(bytes.into()))
     }
 
     /// The secret itself.

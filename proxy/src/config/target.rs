@@ -163,8 +163,8 @@ pub struct Role {
     /// `issuer#subject` of single identities that may.
     #[serde(default)]
     pub subjects: Vec<String>,
-    /// Names of static identities that may.
-    #[serde(default)]
+    /// Names of static identities that may; `identities` in the file.
+    #[serde(default, rename = "identities")]
     pub statics: Vec<String>,
 }
 
@@ -176,8 +176,11 @@ impl Role {
             return true;
         }
         // A static identity's issuer is the word `static`, which is no URL: it cannot be mistaken.
-        let subject = format!("{}#{}", identity.issuer, identity.subject);
-        self.subjects.contains(&subject)
+        // An issuer has no fragment: the first # ends it, whatever the subject holds.
+        let caller = (identity.issuer.as_str(), identity.subject.as_str());
+        self.subjects
+            .iter()
+            .any(|known| known.split_once('#') == Some(caller))
             || self
                 .groups
                 .iter()

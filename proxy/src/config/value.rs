@@ -81,7 +81,7 @@ pub(super) fn duration_or_zero<'de, D: Deserializer<'de>>(
 #[derive(serde::Deserialize)]
 #[serde(
     untagged,
-    expecting = "a size; write a number of bytes or a string such as \"4MiB\""
+    expecting = "not a size; write a number of bytes or a string such as \"4MiB\""
 )]
 enum Size {
     Number(u64),
@@ -114,26 +114,44 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, 
 pub(super) fn settings<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, serde_json::Value>, D::Error> {
-    let tables = BTreeMap::<String, toml::Table>::deserialize(deserializer)?;
+    let tables = BTreeMap::<String, Module>::deserialize(deserializer)?;
     Ok(tables
         .into_iter()
-        .map(|(name, table)| (name, json(toml::Value::Table(table))))
+        .map(|(name, module)| (name, module.0))
         .collect())
 }
 
-fn json(value: toml::Value) -> serde_json::Value {
-    match value {
+/// One module's settings; a type of its own so that an error points at them.
+struct Module(serde_json::Value);
+
+impl<'de> Deserialize<'de> for Module {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        json(toml::Value::Table(table))
+            .map(Module)
+            .ok_or_else(|| D::Error::custom("inf and nan cannot be settings; write finite numbers"))
+    }
+}
+
+/// `None` for the two numbers that JSON does not have.
+fn json(value: toml::Value) -> Option<serde_json::Value> {
+    Some(match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => number.into(),
+        toml::Value::Float(number) => serde_json::Number::from_f64(number)?.into(),
         toml::Value::Boolean(truth) => truth.into(),
         toml::Value::Datetime(when) => when.to_string().into(),
-        toml::Value::Array(items) => items.into_iter().map(json).collect(),
-        toml::Value::Table(table) => {
-            let members = table.into_iter().map(|(key, value)| (key, json(value)));
-            serde_json::Value::Object(members.collect())
+        toml::Value::Array(items) => {
+            let items: Option<Vec<_>> = items.into_iter().map(json).collect();
+            items?.into()
         }
-    }
+        toml::Value::Table(table) => {
+            let members = table
+                .into_iter()
+                .map(|(key, value)| json(value).map(|value| (key, value)));
+            serde_json::Value::Object(members.collect::<Option<_>>()?)
+        }
+    })
 }
 
 #[cfg(test)]
