@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use openidconnect::IssuerUrl;
 use serde_json::Map;
 use sha3::{Digest as _, Sha3_256};
+use subtle::ConstantTimeEq as _;
 
 use super::provider::{Provider, Timing, quoted};
 use super::token::{self, Token};
@@ -12,8 +13,8 @@ use super::{AuthError, Identity};
 use crate::config::{self, Config, StaticIdentity};
 use crate::tls::{self, TlsError};
 
-/// Longest token, bytes. A PostgreSQL password message holds up to 64 KiB.
-const LONGEST_TOKEN: usize = 32 << 10;
+/// Longest token, bytes: as much as a PostgreSQL password message may hold.
+const LONGEST_TOKEN: usize = 64 << 10;
 
 /// A provider that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,14 @@ impl Authenticator {
         })
     }
 
+    /// Reads every provider's keys, so that the first login need not wait for them and a wrong
+    /// configuration shows in the log early. What fails is tried again at login.
+    pub async fn warm_up(&self) {
+        for provider in &self.providers {
+            provider.warm_up().await;
+        }
+    }
+
     /// Who the token belongs to.
     ///
     /// # Errors
@@ -97,8 +106,7 @@ impl Authenticator {
         let mut found = None;
         for known in &self.statics {
             // Every byte of every digest is looked at, so time tells nothing.
-            let differences = known.token_sha3.iter().zip(digest);
-            if differences.fold(0, |all, (a, b)| all | (a ^ b)) == 0 {
+            if bool::from(known.token_sha3.ct_eq(&digest)) {
                 found = Some(known);
             }
         }
@@ -143,9 +151,7 @@ impl Authenticator {
         }
         let now = now();
         let expires_at = times(token, now, provider.config.leeway.as_secs_f64())?;
-        let subject = token::text(claims, "sub", "sub")?
-            .filter(|subject| !subject.is_empty())
-            .ok_or(AuthError::Claim("sub"))?;
+        let subject = token::text(claims, "sub", "sub")?.ok_or(AuthError::Claim("sub"))?;
         let config = &provider.config;
         Ok(Identity {
             actors: token::actors(claims, &issuer)?,

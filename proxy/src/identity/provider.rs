@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use openidconnect::core::{
-    CoreJsonWebKey, CoreJsonWebKeySet, CoreJwsSigningAlgorithm as Jws, CoreProviderMetadata,
+    CoreJsonWebKey, CoreJsonWebKeySet, CoreJsonWebKeyType, CoreJwsSigningAlgorithm as Jws,
+    CoreProviderMetadata,
 };
 use openidconnect::{
     HttpRequest, HttpResponse, IssuerUrl, JsonWebKey as _, JsonWebKeySetUrl, http,
@@ -14,6 +17,9 @@ use tokio::sync::Mutex;
 
 use super::{AuthError, token::Token};
 use crate::config::{self, Algorithm};
+
+/// Bits of the shortest RSA modulus that is accepted (RFC 7518, section 3.3).
+const SHORTEST_RSA: usize = 2048;
 
 /// A larger answer is no metadata and no key set.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -49,6 +55,15 @@ pub(super) enum FetchError {
     Large,
     #[error("{0}")]
     Answer(#[from] http::Error),
+}
+
+/// Why keys are fetched.
+#[derive(Clone, Copy)]
+enum Urgency {
+    /// Nothing can be decided without.
+    Needed,
+    /// The known ones will do for a while.
+    Old,
 }
 
 struct Keys {
@@ -90,28 +105,23 @@ impl Provider {
             .filter(|algorithm| self.config.algorithms.contains(algorithm))
             .ok_or_else(|| AuthError::Algorithm(quoted(&token.algorithm)))?;
         let started = Instant::now();
-        let mut keys = self.current().await?;
-        if let Some(id) = &token.key_id
-            && !keys.keys.iter().any(|key| is_named(key, id))
-        {
-            // Possibly a key that was published since.
-            if keys.at < started {
-                self.refresh(&keys.at).await;
-                keys = self.current().await?;
-            }
-            if !keys.keys.iter().any(|key| is_named(key, id)) {
-                return Err(AuthError::Key(quoted(id)));
-            }
-        }
-        let fits = |key: &&CoreJsonWebKey| match &token.key_id {
-            Some(id) => is_named(key, id),
-            None => true,
+        let keys = self.current().await?;
+        let error = match verify(&keys.keys, token, algorithm) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
         };
-        let signed = keys.keys.iter().filter(fits).any(|key| {
-            key.verify_signature(&jws(algorithm), token.signed, &token.signature)
-                .is_ok()
-        });
-        signed.then_some(()).ok_or(AuthError::Signature)
+        // A key that was published since can mend an unknown id, or a signature without an id.
+        let is_final = token.key_id.is_some() && error == AuthError::Signature;
+        if is_final || keys.at >= started {
+            return Err(error);
+        }
+        self.refresh(&keys.at, Urgency::Needed).await;
+        verify(&self.current().await?.keys, token, algorithm)
+    }
+
+    /// Fetches the keys unless they are known. Failures are logged.
+    pub(super) async fn warm_up(&self) {
+        let _ = self.current().await;
     }
 
     /// Keys that are fresh, or as fresh as can be had.
@@ -119,8 +129,8 @@ impl Provider {
         let known = self.keys.load_full();
         match &known {
             Some(keys) if keys.at.elapsed() < self.timing.refresh => return Ok(keys.clone()),
-            Some(keys) => self.refresh(&keys.at).await,
-            None => self.refresh(&Instant::now()).await,
+            Some(keys) => self.refresh(&keys.at, Urgency::Old).await,
+            None => self.refresh(&Instant::now(), Urgency::Needed).await,
         }
         self.keys
             .load_full()
@@ -129,8 +139,15 @@ impl Provider {
     }
 
     /// Fetches keys, unless someone else just did or tried. `known` is when the caller's are from.
-    async fn refresh(&self, known: &Instant) {
-        let mut attempt = self.attempt.lock().await;
+    async fn refresh(&self, known: &Instant, urgency: Urgency) {
+        let mut attempt = match urgency {
+            Urgency::Needed => self.attempt.lock().await,
+            // While one caller waits for a slow provider, the others go on with what there is.
+            Urgency::Old => match self.attempt.try_lock() {
+                Ok(attempt) => attempt,
+                Err(_) => return,
+            },
+        };
         if self
             .keys
             .load()
@@ -142,6 +159,8 @@ impl Provider {
         if attempt.is_some_and(|at| at.elapsed() < self.timing.pause) {
             return;
         }
+        // Set before too: a client that does not wait must not make every login an attempt.
+        *attempt = Some(Instant::now());
         let fetched = self.fetch().await;
         *attempt = Some(Instant::now());
         match fetched {
@@ -182,10 +201,22 @@ impl Provider {
             return Err("its jwks_uri is not https".to_owned());
         }
         Ok(Keys {
-            keys: keys.keys().clone(),
+            keys: self.usable(keys.keys()),
             url,
             at: Instant::now(),
         })
+    }
+
+    fn usable(&self, keys: &[CoreJsonWebKey]) -> Vec<CoreJsonWebKey> {
+        let is_usable = |key: &&CoreJsonWebKey| {
+            let weak = is_weak(key);
+            if weak {
+                let kid = key.key_id().map(|id| quoted(id.as_str()));
+                tracing::warn!(issuer = %self.config.issuer, kid, "ignored an RSA key below {SHORTEST_RSA} bits");
+            }
+            !weak
+        };
+        keys.iter().filter(is_usable).cloned().collect()
     }
 
     async fn discover<'c, C>(
@@ -204,6 +235,46 @@ impl Provider {
 pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(100).collect();
     format!("{short:?}")
+}
+
+/// Whether one of `keys` signed the token: the one that it names, or any if it names none.
+fn verify(
+    keys: &[CoreJsonWebKey],
+    token: &Token<'_>,
+    algorithm: Algorithm,
+) -> Result<(), AuthError> {
+    let mut error = token
+        .key_id
+        .as_ref()
+        .map_or(AuthError::Signature, |id| AuthError::Key(quoted(id)));
+    for key in keys {
+        if !token.key_id.as_ref().is_none_or(|id| is_named(key, id)) {
+            continue;
+        }
+        let signed = key.verify_signature(&jws(algorithm), token.signed, &token.signature);
+        if signed.is_ok() {
+            return Ok(());
+        }
+        error = AuthError::Signature;
+    }
+    Err(error)
+}
+
+fn is_weak(key: &CoreJsonWebKey) -> bool {
+    *key.key_type() == CoreJsonWebKeyType::RSA && modulus_bits(key) < SHORTEST_RSA
+}
+
+/// The crate shows a key's modulus in its JSON only.
+fn modulus_bits(key: &CoreJsonWebKey) -> usize {
+    let modulus = || {
+        let json = serde_json::to_value(key).ok()?;
+        BASE64_URL_SAFE_NO_PAD.decode(json.get("n")?.as_str()?).ok()
+    };
+    let modulus = modulus().unwrap_or_default();
+    let mut bytes = modulus.iter().skip_while(|byte| **byte == 0);
+    bytes.next().map_or(0, |first| {
+        8 * (bytes.count() + 1) - first.leading_zeros() as usize
+    })
 }
 
 fn is_named(key: &CoreJsonWebKey, id: &str) -> bool {
@@ -238,4 +309,43 @@ async fn call(client: reqwest::Client, request: HttpRequest) -> Result<HttpRespo
         body.extend_from_slice(&chunk);
     }
     Ok(built.body(body)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use openidconnect::JsonWebKeyId;
+
+    use super::*;
+
+    fn rsa(modulus: Vec<u8>) -> CoreJsonWebKey {
+        CoreJsonWebKey::new_rsa(
+            modulus,
+            vec![1, 0, 1],
+            Some(JsonWebKeyId::new("k".to_owned())),
+        )
+    }
+
+    #[test]
+    fn rsa_keys_are_measured_without_leading_zeros() {
+        for (modulus, bits) in [
+            (vec![], 0),
+            (vec![0, 0], 0),
+            (vec![1], 1),
+            (vec![0x80, 0], 16),
+            (vec![0, 0x7f, 0], 15),
+        ] {
+            assert_eq!(modulus_bits(&rsa(modulus)), bits);
+        }
+        assert!(!is_weak(&rsa(vec![0x80; 256])));
+        assert!(is_weak(&rsa(vec![0x7f; 256])));
+        // The length in bytes would do, were it not padded.
+        assert!(is_weak(&rsa([vec![0; 128], vec![0xff; 128]].concat())));
+        let point = CoreJsonWebKey::new_ec(
+            vec![1; 32],
+            vec![2; 32],
+            openidconnect::core::CoreJsonCurveType::P256,
+            None,
+        );
+        assert!(!is_weak(&point));
+    }
 }

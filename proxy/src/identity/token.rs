@@ -64,7 +64,7 @@ fn object(part: &str) -> Result<Map<String, Value>, AuthError> {
     serde_json::from_slice(&bytes).map_err(|_| AuthError::Malformed("a part is not a JSON object"))
 }
 
-/// A text claim.
+/// A text claim; an empty one counts as absent.
 pub(super) fn text(
     claims: &Map<String, Value>,
     path: &str,
@@ -72,7 +72,8 @@ pub(super) fn text(
 ) -> Result<Option<String>, AuthError> {
     match claim_at(claims, path) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) if is_plain(text) => Ok(Some(text.clone())),
         Some(_) => Err(AuthError::Claim(name)),
     }
 }
@@ -83,16 +84,24 @@ pub(super) fn texts(
     path: &str,
     name: &'static str,
 ) -> Result<Vec<String>, AuthError> {
-    match claim_at(claims, path) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![text.clone()]),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or(AuthError::Claim(name)),
-        Some(_) => Err(AuthError::Claim(name)),
-    }
+    let items = match claim_at(claims, path) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(item) => std::slice::from_ref(item),
+    };
+    items
+        .iter()
+        .filter(|item| item.as_str() != Some(""))
+        .map(|item| match item {
+            Value::String(text) if is_plain(text) => Ok(text.clone()),
+            _ => Err(AuthError::Claim(name)),
+        })
+        .collect()
+}
+
+/// Names end up in logs and on terminals: no control characters.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(char::is_control)
 }
 
 /// A NumericDate (RFC 7519, section 2): Unix seconds, possibly with a fraction.
@@ -159,6 +168,66 @@ mod tests {
         }
         assert!(actors(&claims(serde_json::json!({"act": deep})), "").is_err());
         assert!(actors(&claims(serde_json::json!({"act": "agent"})), "").is_err());
-        assert!(actors(&claims(serde_json::json!({"act": {}})), "").is_err());
+        for actor in [
+            "{}",
+            r#"{"sub": ""}"#,
+            r#"{"sub": "a\u001bb"}"#,
+            r#"{"sub": ["a"]}"#,
+        ] {
+            let actor: Value = serde_json::from_str(actor).expect("JSON");
+            assert!(actors(&claims(serde_json::json!({"act": actor})), "").is_err());
+        }
+    }
+
+    #[test]
+    fn texts_are_plain_and_never_guessed() {
+        let claims = serde_json::json!({
+            "none": null, "empty": "", "one": "a", "list": ["a", "", "b"], "mixed": ["a", 1],
+            "number": 7, "control": "a\nb", "controls": ["a\u{1b}[2J"], "deep": {"x.y": ["c"]},
+        });
+        let claims = claims.as_object().expect("an object");
+        let list = |path| texts(claims, path, "groups").map_err(|error| error.code());
+        assert_eq!(list("none"), Ok(vec![]));
+        assert_eq!(list("absent"), Ok(vec![]));
+        assert_eq!(list("empty"), Ok(vec![]));
+        assert_eq!(list("one"), Ok(vec!["a".to_owned()]));
+        assert_eq!(list("list"), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(list("deep.x.y"), Ok(vec!["c".to_owned()]));
+        for wrong in ["mixed", "number", "control", "controls", "deep"] {
+            assert_eq!(list(wrong), Err("claim-malformed"), "{wrong}");
+        }
+        let one = |path| text(claims, path, "purpose").map_err(|error| error.code());
+        assert_eq!(one("one"), Ok(Some("a".to_owned())));
+        assert_eq!(one("empty"), Ok(None));
+        assert_eq!(one("none"), Ok(None));
+        for wrong in ["list", "number", "control", "deep"] {
+            assert_eq!(one(wrong), Err("claim-malformed"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn headers() {
+        let code = |header: &str| {
+            let encoded = BASE64_URL_SAFE_NO_PAD.encode(header);
+            Token::parse(&format!("{encoded}.e30.AA")).map_or_else(|error| error.code(), |_| "ok")
+        };
+        for (header, expected) in [
+            (r#"{"alg":"RS256"}"#, "ok"),
+            (r#"{"alg":"RS256","typ":"jwt","kid":"k"}"#, "ok"),
+            (r#"{"alg":"RS256","typ":"AT+JWT"}"#, "ok"),
+            (r#"{"alg":"RS256","typ":"application/at+jwt"}"#, "ok"),
+            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, "type-not-accepted"),
+            (r#"{"alg":"RS256","typ":""}"#, "type-not-accepted"),
+            (
+                r#"{"alg":"RS256","crit":["b64"],"b64":false}"#,
+                "token-malformed",
+            ),
+            (r#"{"alg":"RS256","crit":null}"#, "token-malformed"),
+            (r#"{"alg":7}"#, "token-malformed"),
+            ("{}", "token-malformed"),
+            ("[]", "token-malformed"),
+        ] {
+            assert_eq!(code(header), expected, "{header}");
+        }
     }
 }
