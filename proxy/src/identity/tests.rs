@@ -173,6 +173,10 @@ async fn claims_that_do_not_hold_are_refused() {
         (json!({"sub": ""}), "claim-malformed"),
         (json!({"groups": [1]}), "claim-malformed"),
         (json!({"groups": "one"}), "accepted"),
+        (json!({"groups": ["a\u{1b}[2J"]}), "claim-malformed"),
+        (json!({"sub": "dr\ncleo"}), "claim-malformed"),
+        (json!({"run": "r\u{0}"}), "claim-malformed"),
+        (json!({"act": {"sub": ""}}), "claim-malformed"),
         (json!({"purpose": ["a"]}), "claim-malformed"),
         (json!({"act": "agent"}), "claim-malformed"),
     ] {
@@ -216,7 +220,9 @@ async fn headers_that_do_not_hold_are_refused() {
 
 #[tokio::test]
 async fn forged_tokens_are_refused() {
-    let scene = Scene::usual();
+    let key = SigningKey::es256("key-1").expect("a key");
+    let public = key.public().to_string();
+    let scene = Scene::new(key, QUICK, "");
     let good = scene.token(json!({}), json!({}));
     let parts: Vec<&str> = good.split('.').collect();
     let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -238,10 +244,6 @@ async fn forged_tokens_are_refused() {
     );
 
     // The public key as the secret of an HMAC.
-    let public = SigningKey::es256("key-1")
-        .expect("a key")
-        .public()
-        .to_string();
     let signed = format!(
         "{}.{}",
         encode(json!({"alg": "HS256", "kid": "key-1"})),
@@ -291,6 +293,62 @@ async fn rotated_keys_are_found_and_withdrawn_ones_forgotten() {
         .rotate(SigningKey::es256("key-3").expect("a key"), false);
     assert_eq!(scene.code(json!({}), json!({})).await, "accepted");
     assert_eq!(scene.ask(&first).await.unwrap_err().code(), "key-unknown");
+}
+
+#[tokio::test]
+async fn rotated_keys_are_found_without_their_names() {
+    let scene = Scene::usual();
+    let first = scene.token(json!({"kid": null}), json!({}));
+    assert!(scene.ask(&first).await.is_ok());
+    let key = SigningKey::es256("key-2").expect("a key");
+    scene.issuer.rotate(key, false);
+    assert_eq!(
+        scene.code(json!({"kid": null}), json!({})).await,
+        "accepted"
+    );
+    assert_eq!(scene.ask(&first).await, Err(AuthError::Signature));
+}
+
+#[tokio::test]
+async fn warm_up_reads_keys_ahead_of_logins() {
+    let scene = Scene::usual();
+    scene.authenticator.warm_up().await;
+    let before = scene.issuer.requests();
+    assert!(before > 0);
+    assert_eq!(scene.code(json!({}), json!({})).await, "accepted");
+    assert_eq!(scene.issuer.requests(), before);
+}
+
+/// An authenticator whose provider accepts connections and says nothing; and that provider.
+fn silent(timing: Timing) -> (Authenticator, std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("non-blocking");
+    let issuer = format!("https://{}", listener.local_addr().expect("an address"));
+    let scene = Scene::usual();
+    let token = scene.token(json!({}), json!({"iss": issuer}));
+    let ca = scene._folder.path().join("ca.pem");
+    let text = format!("[[providers]]\nissuer = {issuer:?}\naudience = \"x\"\nca = {ca:?}");
+    let config: config::Identity = toml::from_str(&text).expect("a configuration");
+    let authenticator = Authenticator::with_timing(&config, timing).expect("set up");
+    (authenticator, listener, token)
+}
+
+#[tokio::test]
+async fn a_login_that_was_given_up_counts_as_an_attempt() {
+    let timing = Timing {
+        pause: Duration::from_secs(600),
+        ..QUICK
+    };
+    let (authenticator, listener, token) = silent(timing);
+    let login = authenticator.authenticate(&token);
+    let given_up = tokio::time::timeout(Duration::from_millis(300), login).await;
+    assert!(given_up.is_err());
+    assert!(listener.accept().is_ok());
+    let next = authenticator.authenticate(&token);
+    let next = tokio::time::timeout(Duration::from_millis(300), next).await;
+    let next = next.expect("answered at once").unwrap_err();
+    assert_eq!(next.code(), "provider-unreachable");
+    assert!(listener.accept().is_err(), "it was asked again");
 }
 
 #[tokio::test]
