@@ -325,6 +325,42 @@ mod tests {
         )
     }
 
+    #[tokio::test]
+    async fn a_slow_provider_holds_up_one_login_and_not_all() {
+        let text = "issuer = \"https://127.0.0.1:1\"\naudience = \"a\"";
+        let config: config::Provider = toml::from_str(text).expect("a provider");
+        let issuer = IssuerUrl::new(config.issuer.clone()).expect("a URL");
+        let tls = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls);
+        let timing = Timing {
+            refresh: Duration::ZERO,
+            ..Timing::USUAL
+        };
+        let client = client.build().expect("a client");
+        let provider = Provider::new(&config, issuer, client, timing);
+        let _first = provider.attempt.lock().await;
+        let soon = Duration::from_millis(100);
+
+        // Without any keys there is nothing to go on with.
+        assert!(
+            tokio::time::timeout(soon, provider.current())
+                .await
+                .is_err()
+        );
+        let url = "https://127.0.0.1:1/keys".to_owned();
+        provider.keys.store(Some(Arc::new(Keys {
+            keys: vec![rsa(vec![0x80; 256])],
+            url: JsonWebKeySetUrl::new(url).expect("a URL"),
+            at: Instant::now(),
+        })));
+        let second = tokio::time::timeout(soon, provider.current()).await;
+        assert_eq!(second.expect("at once").expect("known keys").keys.len(), 1);
+    }
+
     #[test]
     fn rsa_keys_are_measured_without_leading_zeros() {
         for (modulus, bits) in [

@@ -20,7 +20,7 @@ pub struct SigningKey {
 }
 
 enum Pair {
-    Es256(EcdsaKeyPair),
+    Es256(Box<EcdsaKeyPair>),
     Rs256(Box<CoreRsaPrivateSigningKey>),
 }
 
@@ -37,7 +37,7 @@ impl SigningKey {
             .map_err(|error| failed(&error))?;
         Ok(SigningKey {
             id: id.to_owned(),
-            pair: Pair::Es256(pair),
+            pair: Pair::Es256(Box::new(pair)),
         })
     }
 
