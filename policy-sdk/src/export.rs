@@ -89,8 +89,10 @@ mod guest {
                 hint: None,
             })?;
             let (session, operation) = (Session::new(session), Operation::new(operation));
+            // A policy's own `Err` is a denial with its reason; the contract's `err`, which the host
+            // takes for a broken policy, is left to policies that are.
             let answer = policy.evaluate(&session, &operation);
-            answer.map(decision).map_err(reason)
+            Ok(decision(answer.unwrap_or_else(Into::into)))
         }
 
         fn rewrite(rows: u32, columns: Vec<wit::Column>) -> Result<Vec<wit::Column>, String> {

@@ -355,9 +355,17 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 /// Flips one bit in the written part of the largest segment; returns its name and the offset.
 fn flip_a_byte(folder: &Path) -> Result<(String, usize)> {
     let mut largest: Option<(usize, PathBuf, Vec<u8>)> = None;
-    for entry in fs::read_dir(folder).context("read the copy")?.flatten() {
-        let path = entry.path();
-        if path.is_file() {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(open) = folders.pop() {
+        for entry in fs::read_dir(&open).context("read the copy")?.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "seg") {
+                continue;
+            }
             let bytes = fs::read(&path).context(format!("read {}", path.display()))?;
             // Segments are preallocated: zeros at the end are not written yet.
             let written = bytes
