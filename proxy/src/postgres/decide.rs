@@ -10,6 +10,8 @@ use chaperone_contract::{Context, Limits, Operation, Transform, Value, Verdict};
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
 
+use uuid::Uuid;
+
 use super::{
     mask::{RowPlan, Rule},
     protocol::ColumnDescription,
@@ -214,6 +216,8 @@ pub(crate) struct Permit {
     /// The record of the approval's release, where it was held.
     pub(crate) approval: Option<RecordRef>,
     pub(crate) parameters: Vec<Value>,
+    /// The request that it was decided for, as the client is told.
+    pub(crate) request: Uuid,
 }
 
 static NO_LIMITS: Limits = Limits {
@@ -232,6 +236,7 @@ impl Permit {
         decision: Seq,
         approval: Option<RecordRef>,
         parameters: Vec<Value>,
+        request: Uuid,
     ) -> Option<Arc<Self>> {
         let allowed = match ruling.verdict {
             Verdict::Allow => true,
@@ -245,18 +250,20 @@ impl Permit {
                 decision,
                 approval,
                 parameters,
+                request,
             })
         })
     }
 
     /// A permit of the host's own rules, for statements that [`decider`] leaves to them.
-    pub(crate) fn host(statement: Arc<Statement>, decision: Seq) -> Arc<Self> {
+    pub(crate) fn host(statement: Arc<Statement>, decision: Seq, request: Uuid) -> Arc<Self> {
         Arc::new(Self {
             statement,
             ruling: None,
             decision,
             approval: None,
             parameters: Vec::new(),
+            request,
         })
     }
 

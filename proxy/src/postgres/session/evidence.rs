@@ -331,12 +331,14 @@ impl Session {
     }
 
     fn record_intent(&mut self, run: &Run, portal: Option<&[u8]>) -> Result<Seq, End> {
+        self.last_request = run.permit.request;
         let (clear, sealed) = self.intent(run, portal);
         self.append(&clear, Some(&sealed))
     }
 
     /// The run is over: its record, which everything that the client gets of it waits for.
     pub(super) fn close_run(&mut self, run: &mut Run, ending: Ending) -> Result<(), End> {
+        self.last_request = run.permit.request;
         let evidence = std::mem::replace(&mut run.evidence, Evidence::Closed);
         if evidence == Evidence::Closed {
             return Ok(());

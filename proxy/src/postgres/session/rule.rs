@@ -41,7 +41,11 @@ impl Session {
         match decider(statement, settings) {
             Decider::Host(code) => {
                 let decision = self.record_host_decision(statement, code)?;
-                Ok(Ok(Permit::host(Arc::clone(statement), decision)))
+                Ok(Ok(Permit::host(
+                    Arc::clone(statement),
+                    decision,
+                    self.last_request,
+                )))
             }
             Decider::Refused(refusal) => {
                 let request = self.record_refusal(statement, &refusal)?;
@@ -113,6 +117,7 @@ impl Session {
                     decision,
                     None,
                     parameters,
+                    self.last_request,
                 );
                 Ok(permit.ok_or_else(|| denied(&ruling, None)))
             }
@@ -143,6 +148,7 @@ impl Session {
                     self.record_decision(active, statement, context, &ruling, Some(decision))?;
                 return Ok((ruling, decision));
             }
+            self.last_request = Session::request();
             return Ok((ruling, decision));
         }
         let caller = Arc::clone(&self.grounds.caller);
@@ -275,6 +281,7 @@ impl Session {
             decision,
             Some(record),
             context.parameters,
+            self.last_request,
         );
         Ok(permit.ok_or_else(|| denied(&again, None)))
     }

@@ -515,9 +515,10 @@ impl Session {
     /// The run at the head fails on our side: what is left of its answer is dropped.
     fn run_fails(&mut self, refusal: Refusal) {
         self.stale = true;
+        let mut refusal = refusal;
         if let Ok(run) = self.current(backend::DATA_ROW) {
-            let refusal = refusal.clone();
-            run.failed = Some(refusal);
+            refusal = refusal.request(run.permit.request);
+            run.failed = Some(refusal.clone());
         }
         // Rows that were allowed stay; nothing else of this answer has been appended since.
         self.fail_late(&refusal);
