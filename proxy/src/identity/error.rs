@@ -76,9 +76,9 @@ impl AuthError {
         }
     }
 
-    /// Whether the same token may be accepted later.
+    /// Whether nothing is known to be wrong with the token: it could not be checked.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, AuthError::Unreachable(_) | AuthError::NotYetValid)
+        matches!(self, AuthError::Unreachable(_))
     }
 }
