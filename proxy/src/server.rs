@@ -124,6 +124,8 @@ impl Server {
             cancels: Cancels::default(),
         });
         let doorkeeper = Arc::new(admission::Doorkeeper::new(config)?);
+        let warming = Arc::clone(&doorkeeper);
+        tokio::spawn(async move { warming.warm_up().await });
         let server_tls = match &config.listen.tls {
             Some(files) => Some(tls::server_config(&files.certificate, &files.key)?),
             None => None,

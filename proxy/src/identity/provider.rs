@@ -21,6 +21,9 @@ use crate::config::{self, Algorithm};
 /// Bits of the shortest RSA modulus that is accepted (RFC 7518, section 3.3).
 const SHORTEST_RSA: usize = 2048;
 
+/// Between two attempts as long as none has succeeded, at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A larger answer is no metadata and no key set.
 const LARGEST_ANSWER: usize = 1 << 20;
 
@@ -156,7 +159,12 @@ impl Provider {
         {
             return;
         }
-        if attempt.is_some_and(|at| at.elapsed() < self.timing.pause) {
+        // A provider that starts together with this process is soon there.
+        let pause = match self.keys.load().as_ref() {
+            Some(_) => self.timing.pause,
+            None => self.timing.pause.min(FIRST_PAUSE),
+        };
+        if attempt.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
         // Set before too: a client that does not wait must not make every login an attempt.

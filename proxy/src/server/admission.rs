@@ -26,6 +26,11 @@ impl Doorkeeper {
         })
     }
 
+    /// Reads the providers' keys; see [`Authenticator::warm_up`].
+    pub(super) async fn warm_up(&self) {
+        self.authenticator.warm_up().await;
+    }
+
     fn grant(
         &self,
         identity: &Identity,
