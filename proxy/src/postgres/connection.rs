@@ -96,7 +96,7 @@ pub(crate) async fn serve(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr) {
         Ok(Ok(None)) => {}
         Ok(Ok(Some((mut session, started)))) => {
             let end = session.run().await;
-            finish(&front, &session, started, &end).await;
+            finish(&front, &mut session, started, &end).await;
         }
         Ok(Err(Failed::Silent(why))) => {
             tracing::info!(client = %peer.ip(), why, "no session");
@@ -114,7 +114,7 @@ pub(crate) async fn serve(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr) {
     }
 }
 
-async fn finish(front: &Front, session: &Session, started: RecordRef, end: &End) {
+async fn finish(front: &Front, session: &mut Session, started: RecordRef, end: &End) {
     let (cause, counted) = match end {
         End::Client => ("client", metrics::SessionEnd::Closed),
         End::Backend => ("backend", metrics::SessionEnd::Backend),
@@ -140,7 +140,7 @@ async fn finish(front: &Front, session: &Session, started: RecordRef, end: &End)
         rows: totals.rows,
         bytes: totals.bytes,
     };
-    let _ = counted;
+    session.count_end(counted);
     // Where the log has failed there is nobody left to tell.
     let _ = front.shared.audit.record(&record, None, None).await;
 }

@@ -80,6 +80,29 @@ impl Statement {
         }
     }
 
+    /// The same, with one more thing that is not known about it.
+    pub(crate) fn with_gap(&self, gap: &str) -> Self {
+        let mut operation = Operation::clone(&self.operation);
+        operation.gaps.push(gap.to_owned());
+        Self {
+            kind: self.kind.clone(),
+            operation: Arc::new(operation),
+            labelled: self.labelled,
+            effects: Effects {
+                read_only: false,
+                catalog: true,
+                settings: true,
+                ..self.effects
+            },
+            ground: self.ground.clone(),
+            columns: self.columns.clone(),
+            width_known: self.width_known,
+            recorded: OnceLock::new(),
+            shape: OnceLock::new(),
+            memo: Mutex::new(None),
+        }
+    }
+
     /// Whether messages of the backend about it may carry protected data.
     pub(crate) fn is_sensitive(&self) -> bool {
         self.labelled || !self.operation.gaps.is_empty()

@@ -14,6 +14,9 @@ use super::{decide::Permit, mask::RowPlan, refusal::Refusal};
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) text: Bytes,
+    /// The client fixed a parameter to a type that is not PostgreSQL's own. Taking in a value of a
+    /// domain runs its checks, which may be anything.
+    pub(crate) foreign_types: bool,
 }
 
 /// A portal: a bound statement with the permit that it was bound under.

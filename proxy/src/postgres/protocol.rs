@@ -187,17 +187,19 @@ impl<'a> Fields<'a> {
 pub(crate) struct Parse<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) text: &'a [u8],
+    /// Parameter types that the client fixes; 0 leaves one open.
+    pub(crate) types: Vec<u32>,
 }
 
 impl<'a> Parse<'a> {
     pub(crate) fn read(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::new("Parse", body);
         let (name, text) = (fields.cstr()?, fields.cstr()?);
-        for _ in 0..fields.u16()? {
-            fields.u32()?;
-        }
+        let types = (0..fields.u16()?)
+            .map(|_| fields.u32())
+            .collect::<Result<_, _>>()?;
         fields.end()?;
-        Ok(Self { name, text })
+        Ok(Self { name, text, types })
     }
 }
 

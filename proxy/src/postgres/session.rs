@@ -25,7 +25,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
 use self::understand::{OwnAnswer, Script};
-use crate::metrics::SessionCounts;
+use crate::metrics::{self, SessionCounts};
 
 use super::{
     cancel::Registered,
@@ -151,6 +151,8 @@ pub(crate) struct Session {
     last_request: Uuid,
     /// A BEGIN is under way.
     block_opened: bool,
+    /// The backend has said why it ends the connection.
+    told_fatal: bool,
     /// The client cancelled while its statement waited for a person.
     cancelled_while_held: bool,
 
@@ -197,6 +199,7 @@ impl Session {
             run_deadline: None,
             last_request: Self::request(),
             block_opened: false,
+            told_fatal: false,
             cancelled_while_held: false,
             began: now,
             last_heard: now,
@@ -222,7 +225,17 @@ impl Session {
                 self.sockets.to_client.mark(None);
             }
             // What it said last (a FATAL of its own) still goes out where evidence allows it.
-            End::Backend => self.sockets.to_client.mark(self.evidence),
+            End::Backend => {
+                if !self.told_fatal {
+                    let lost = Refusal::new(
+                        sqlstate::CONNECTION_FAILURE,
+                        "backend-lost",
+                        "the connection to the backend was lost",
+                    );
+                    lost.write(self.sockets.to_client.buffer(), "FATAL");
+                }
+                self.sockets.to_client.mark(self.evidence);
+            }
             End::Client => {}
         }
         if matches!(end, End::Client) && !self.queue.is_empty() {
@@ -236,6 +249,11 @@ impl Session {
             let _ = tokio::time::timeout(farewell, cancelling).await;
         }
         end
+    }
+
+    /// How it ended, for the figures.
+    pub(crate) fn count_end(&mut self, end: metrics::SessionEnd) {
+        self.counts.end = end;
     }
 
     /// Lets the last bytes out to both sides.

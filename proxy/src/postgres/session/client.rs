@@ -21,6 +21,8 @@ use crate::postgres::{
 /// The longest message that is held whole, apart from statement texts. A single value cannot be
 /// longer than 1 GB in PostgreSQL.
 const MAX_MESSAGE: usize = 256 << 20;
+/// `FirstNormalObjectId`: types below are PostgreSQL's own.
+const FIRST_NORMAL: u32 = 16_384;
 /// Bind values up to this many bytes are handed to policies; of longer ones they see the length.
 const MAX_VALUE: usize = 64 << 10;
 
@@ -94,7 +96,13 @@ impl Session {
 
     async fn on_client(&mut self, kind: u8, message: Bytes) -> Result<(), End> {
         match (self.skip, kind) {
-            (_, frontend::TERMINATE) => return Err(End::Client),
+            (_, frontend::TERMINATE) => {
+                // What was sent before it runs to its end, as it would without us.
+                while !self.queue.is_empty() {
+                    self.turn().await?;
+                }
+                return Err(End::Client);
+            }
             (Skip::No, _) => {}
             (Skip::Local, frontend::SYNC) => {
                 self.skip = Skip::No;
@@ -188,11 +196,12 @@ impl Session {
     }
 
     async fn on_parse(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
-        let Parse { name, text } = Parse::read(body)?;
+        let Parse { name, text, types } = Parse::read(body)?;
         self.wait_for_naming().await?;
         // Parsing has no effects and reads no data; what the statement means is asked at Bind.
         let prepared = Arc::new(Prepared {
             text: Bytes::copy_from_slice(text),
+            foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
         });
         self.statements.propose(self.batch, name, Some(prepared));
         self.queue.push_back(Expected::Parse);
@@ -207,7 +216,8 @@ impl Session {
             self.refuse(refuse::no_such_statement(&name), false);
             return Ok(());
         };
-        let script = match self.understand(&prepared.text).await? {
+        let understood = self.understand_prepared(&prepared).await?;
+        let script = match understood {
             Ok(script) => script,
             Err(unreadable) => return self.unreadable(unreadable, &prepared.text, false),
         };

@@ -193,7 +193,18 @@ impl Session {
             message: message.cloned(),
             parameters: context.parameters.iter().map(audit::parameter).collect(),
         };
-        self.append(&clear, Some(&sealed))
+        self.append_decision(&clear, &sealed)
+    }
+
+    /// Whatever the client is told from here on waits for the decision to be durable.
+    fn append_decision(
+        &mut self,
+        clear: &payload::Decision,
+        sealed: &payload::DecisionSealed,
+    ) -> Result<Seq, End> {
+        let seq = self.append(clear, Some(sealed))?;
+        self.evidence = Some(seq);
+        Ok(seq)
     }
 
     /// What the host's own rules allowed.
@@ -245,7 +256,7 @@ impl Session {
             message,
             ..payload::DecisionSealed::default()
         };
-        self.append(&clear, Some(&sealed))
+        self.append_decision(&clear, &sealed)
     }
 
     /// A run that is about to be forwarded.

@@ -30,7 +30,10 @@ impl Session {
         match &statement.kind {
             Kind::Prepare { name } => {
                 let text = Bytes::copy_from_slice(statement.operation.text.as_bytes());
-                let prepared = Arc::new(Prepared { text });
+                let prepared = Arc::new(Prepared {
+                    text,
+                    foreign_types: false,
+                });
                 self.statements
                     .set(name.clone().into_bytes(), Some(prepared));
             }

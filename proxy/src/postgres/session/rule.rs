@@ -64,7 +64,7 @@ impl Session {
         let inner = match &statement.kind {
             Kind::Execute { name } => match self.named_statement(name).await? {
                 None => return Ok(Err(refuse::no_such_statement(name))),
-                Some(prepared) => match self.understand(&prepared.text).await? {
+                Some(prepared) => match self.understand_prepared(&prepared).await? {
                     Ok(script) => match script.statements.as_slice() {
                         [one] => Arc::clone(one),
                         _ => return Ok(Err(refuse::several_statements())),

@@ -651,6 +651,7 @@ impl Session {
         }
         if self.queue.is_empty() || matches!(severity.as_str(), "FATAL" | "PANIC") {
             // Nothing of the client's runs, or the connection is at its end either way.
+            self.told_fatal |= matches!(severity.as_str(), "FATAL" | "PANIC");
             let sensitive = self.queue.front().is_some_and(is_sensitive);
             self.relay_report(
                 message,

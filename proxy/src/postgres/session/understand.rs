@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{End, Session, Skip};
 use crate::postgres::{
     decide::{Ground, Statement},
+    portal::Prepared,
     protocol::{self, Named, frontend},
     queue::{Expected, Own},
     refusal::{Refusal, sqlstate},
@@ -115,6 +116,23 @@ impl Session {
             self.scripts.insert(text.to_vec(), Arc::clone(&script));
         }
         Ok(Ok(script))
+    }
+
+    /// Understands a prepared statement as its Parse typed it.
+    pub(super) async fn understand_prepared(
+        &mut self,
+        prepared: &Prepared,
+    ) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        let script = match self.understand(&prepared.text).await? {
+            Ok(script) if prepared.foreign_types => script,
+            other => return Ok(other),
+        };
+        let gap = "a parameter is of a type that is not PostgreSQL's own; leave its type open";
+        let statements = script.statements.iter();
+        Ok(Ok(Arc::new(Script {
+            text: script.text.clone(),
+            statements: statements.map(|one| Arc::new(one.with_gap(gap))).collect(),
+        })))
     }
 
     /// A text that is not UTF-8 has incomplete facts: one statement about which nothing is known.
