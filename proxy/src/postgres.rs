@@ -6,6 +6,7 @@
 //! ([`queue`]), every row that leaves has a plan ([`mask`]), and every byte that leaves has waited
 //! for its record ([`outbox`]).
 
+mod budget;
 mod cancel;
 mod connection;
 mod decide;
@@ -25,6 +26,7 @@ mod startup;
 mod stream;
 mod upstream;
 
+pub use budget::Budgets;
 pub use cancel::Cancels;
 pub use connection::{Admission, Admit, NotAdmitted};
 pub use listener::Listener;

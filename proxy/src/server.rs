@@ -22,7 +22,7 @@ use crate::{
     config::{Config, FunctionSpec, LabelSpec, TlsMode},
     metrics::Metrics,
     policy::{self, Policies, PolicyEvent},
-    postgres::{Cancels, Listener, SessionRules, Shared, TargetOptions},
+    postgres::{Budgets, Cancels, Listener, SessionRules, Shared, TargetOptions},
     tls,
 };
 
@@ -122,6 +122,7 @@ impl Server {
                 .map(|key| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.expose())),
             drain: draining,
             cancels: Cancels::default(),
+            budgets: Budgets::default(),
         });
         let doorkeeper = Arc::new(admission::Doorkeeper::new(config)?);
         let warming = Arc::clone(&doorkeeper);

@@ -319,6 +319,7 @@ impl Permit {
         let limits = self.limits();
         limits.max_rows.is_some()
             || limits.max_bytes.is_some()
+            || !limits.budgets.is_empty()
             || self.transforms().any(|t| matches!(t, Transform::Custom(_)))
     }
 

@@ -12,7 +12,7 @@ use chaperone_policy_host::PolicySet;
 use chaperone_sql::{Catalog, Labelling, Options};
 use tokio::sync::watch;
 
-use super::{cancel::Cancels, upstream::Endpoint};
+use super::{budget::Budgets, cancel::Cancels, upstream::Endpoint};
 use crate::{approval::Approvals, audit::Audit, metrics::Metrics};
 
 /// The policies in force, with the record that says so.
@@ -63,6 +63,8 @@ pub struct Shared {
     pub drain: watch::Receiver<bool>,
     /// Cancel keys; a new registry for each process.
     pub cancels: Cancels,
+    /// What callers have received.
+    pub budgets: Budgets,
 }
 
 /// A configured backend.

@@ -366,7 +366,7 @@ impl Session {
             bytes: run.bytes,
             outputs: audit::output_masks(run.permit.transforms()),
             truncated_after: (ending.status == Status::Limited).then_some(run.rows),
-            charges: Vec::new(),
+            charges: self.charges(run),
             sent: None,
             backend_micros: micros,
             total_micros: micros,
@@ -400,6 +400,18 @@ impl Session {
             self.run_deadline = None;
         }
         Ok(())
+    }
+
+    /// What the run took out of the caller's budgets.
+    fn charges(&self, run: &Run) -> Vec<payload::BudgetCharge> {
+        let blinder = self.shared.audit.blinder();
+        let budgets = run.permit.limits().budgets.iter();
+        budgets
+            .map(|budget| payload::BudgetCharge {
+                name: blinder.of(budget.name.as_bytes()),
+                amount: run.rows,
+            })
+            .collect()
     }
 
     /// Decides what of the output may go: everything up to here needs what was recorded last, but

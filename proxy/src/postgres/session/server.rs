@@ -292,7 +292,25 @@ impl Session {
         if failed {
             return self.drop_message(first);
         }
-        let (rows_left, bytes_left) = (run.rows_left(), run.bytes_left());
+        let (mut rows_left, bytes_left) = (run.rows_left(), run.bytes_left());
+        let permit = Arc::clone(&run.permit);
+        let budgets = &permit.limits().budgets;
+        let mut exhausted = false;
+        if !budgets.is_empty() {
+            let here = whole_rows(&self.sockets.from_upstream)?.max(1);
+            if self.sockets.from_upstream.len() < first {
+                self.hold(first)?;
+                return Ok(false);
+            }
+            let wanted = here.min(rows_left);
+            let now = std::time::Instant::now();
+            let granted =
+                self.shared
+                    .budgets
+                    .take(&self.grounds.caller, budgets, Some(wanted), now);
+            exhausted = granted < wanted;
+            rows_left = granted;
+        }
         // Whole rows that are here.
         let (mut end, mut rows, mut bytes) = (0usize, 0u64, 0u64);
         let mut over = None;
@@ -354,15 +372,22 @@ impl Session {
             } else {
                 limits.max_bytes
             };
-            let refusal = Refusal::new(
-                sqlstate::LIMIT_EXCEEDED,
-                "limit-exceeded",
-                format!(
-                    "the answer has more than the {} {what} that are allowed",
-                    limit.unwrap_or_default()
-                ),
-            )
-            .hint("narrow the statement with WHERE or LIMIT");
+            let (code, message) = if exhausted {
+                (
+                    "budget-exhausted",
+                    "the answer has more rows than are left in the caller's budget".to_owned(),
+                )
+            } else {
+                (
+                    "limit-exceeded",
+                    format!(
+                        "the answer has more than the {} {what} that are allowed",
+                        limit.unwrap_or_default()
+                    ),
+                )
+            };
+            let refusal = Refusal::new(sqlstate::LIMIT_EXCEEDED, code, message)
+                .hint("narrow the statement with WHERE or LIMIT");
             self.run_fails(refusal);
             self.cancel_upstream();
         }
@@ -493,7 +518,14 @@ impl Session {
         if suppress || run.failed.is_some() {
             return self.drop_message(length);
         }
-        let over = run.rows_left() == 0 || run.bytes_left() < size;
+        let mut over = run.rows_left() == 0 || run.bytes_left() < size;
+        let permit = Arc::clone(&run.permit);
+        let budgets = &permit.limits().budgets;
+        if !over && !budgets.is_empty() {
+            let now = std::time::Instant::now();
+            let caller = &self.grounds.caller;
+            over = self.shared.budgets.take(caller, budgets, Some(1), now) == 0;
+        }
         if over {
             self.run_fails(
                 Refusal::new(
@@ -506,6 +538,7 @@ impl Session {
             self.cancel_upstream();
             return self.drop_message(length);
         }
+        let run = self.current(backend::COPY_DATA)?;
         run.rows += 1;
         run.bytes += size;
         self.upstream_pass = length;
@@ -845,6 +878,19 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// How many whole DataRows begin the buffer.
+fn whole_rows(buffer: &[u8]) -> Result<u64, Malformed> {
+    let (mut rest, mut rows) = (buffer, 0);
+    while let Some((backend::DATA_ROW, length)) = protocol::header(rest)? {
+        match rest.get(length..) {
+            Some(more) => rest = more,
+            None => break,
+        }
+        rows += 1;
+    }
+    Ok(rows)
 }
 
 fn is_sensitive(entry: &Expected) -> bool {
