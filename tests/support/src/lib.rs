@@ -15,6 +15,7 @@ pub mod policies;
 pub mod postgres;
 pub mod psql;
 pub mod tls;
+pub mod wire;
 
 pub use chaperone::Chaperone;
 pub use error::{Error, Result};

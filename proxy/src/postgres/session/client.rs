@@ -293,6 +293,12 @@ impl Session {
                 return Ok(());
             }
         }
+        if matches!(portal.permit.statement.kind, Kind::Declare { .. })
+            && portal.plan.get().is_none()
+        {
+            // A cursor of SQL's making: no Bind has looked at its columns.
+            self.inspect(name, Arc::clone(&portal));
+        }
         let mut run = self.begin_run(Arc::clone(&portal.permit));
         run.earlier_rows = portal.rows.load(std::sync::atomic::Ordering::Relaxed);
         run.earlier_bytes = portal.bytes.load(std::sync::atomic::Ordering::Relaxed);

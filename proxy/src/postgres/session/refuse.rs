@@ -11,7 +11,7 @@ use crate::{
     metrics,
     postgres::{
         protocol::{self, Named, frontend},
-        queue::Expected,
+        queue::{Expected, Own},
         refusal::{Refusal, sqlstate},
     },
 };
@@ -44,6 +44,10 @@ impl Session {
         genuine: bool,
     ) {
         self.count_refusal(&refusal);
+        if simple {
+            // Any simple Query, also one that fails, takes the unnamed statement with it.
+            self.statements.set(Vec::new(), None);
+        }
         if self.is_quiet() && !genuine {
             refusal.write(self.sockets.to_client.buffer(), "ERROR");
             if simple {
@@ -53,6 +57,16 @@ impl Session {
             }
             self.settle_output();
             return;
+        }
+        if simple && genuine {
+            // The probe has a name of its own, so the unnamed statement is dropped separately.
+            protocol::named(
+                &mut self.sockets.to_upstream,
+                frontend::CLOSE,
+                Named::Statement(b""),
+            );
+            self.queue.push_back(Expected::Own(Own::Close));
+            self.own.open += 1;
         }
         self.sockets.to_upstream.extend_from_slice(failing);
         // A probe is a Parse, also where it stands in for a simple Query.
@@ -153,6 +167,14 @@ pub(super) fn no_such_portal(name: &str) -> Refusal {
         sqlstate::INVALID_CURSOR_NAME,
         "no-such-portal",
         format!("portal \"{name}\" does not exist"),
+    )
+}
+
+pub(super) fn no_such_cursor(name: &str) -> Refusal {
+    Refusal::new(
+        sqlstate::INVALID_CURSOR_NAME,
+        "no-such-cursor",
+        format!("cursor \"{name}\" does not exist"),
     )
 }
 

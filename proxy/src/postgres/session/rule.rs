@@ -73,7 +73,7 @@ impl Session {
                 },
             },
             Kind::Fetch { cursor, .. } => match self.find_portal(cursor.as_bytes()).await? {
-                None => return Ok(Err(refuse::no_such_portal(cursor))),
+                None => return Ok(Err(refuse::no_such_cursor(cursor))),
                 Some(portal) => Arc::clone(&portal.permit.statement),
             },
             _ => Arc::clone(statement),

@@ -296,6 +296,8 @@ impl Session {
         match self.own.failed.take() {
             None => Ok(Ok(rows)),
             Some(_) if self.skip == Skip::Server => Ok(Err(Unreadable::Skipped)),
+            // What was under way when we asked has failed meanwhile.
+            Some(state) if state == "25P02" => Ok(Err(Unreadable::Aborted)),
             Some(state) => {
                 tracing::warn!(sqlstate = state, "the backend's catalog could not be asked");
                 Ok(Err(Unreadable::Refused(catalog_failed())))
