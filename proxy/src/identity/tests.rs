@@ -144,6 +144,13 @@ async fn rsa_signatures_are_checked_too() {
 }
 
 #[tokio::test]
+async fn weak_rsa_keys_count_for_nothing() {
+    let weak = SigningKey::rs256_of("w", 1024).expect("a key");
+    let scene = Scene::new(weak, QUICK, "");
+    assert_eq!(scene.code(json!({}), json!({})).await, "key-unknown");
+}
+
+#[tokio::test]
 async fn claims_that_do_not_hold_are_refused() {
     let scene = Scene::usual();
     let hour = 3600;

@@ -46,7 +46,15 @@ impl SigningKey {
     /// # Errors
     /// There is no randomness.
     pub fn rs256(id: &str) -> Result<Self> {
-        let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)
+        Self::rs256_of(id, 2048)
+    }
+
+    /// As [`SigningKey::rs256`], of any length.
+    ///
+    /// # Errors
+    /// There is no randomness, or no such key.
+    pub fn rs256_of(id: &str, bits: usize) -> Result<Self> {
+        let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)
             .map_err(|error| failed(&error))?;
         let pem = key
             .to_pkcs1_pem(rsa::pkcs1::LineEnding::LF)
