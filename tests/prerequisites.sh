@@ -19,10 +19,12 @@ has_server() {
     command -v initdb >/dev/null 2>&1 || some /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb
 }
 
+# Not libclang-cpp, which LLVM brings without it and which bindgen cannot use.
 has_libclang() {
-    some ${LIBCLANG_PATH:+"$LIBCLANG_PATH"/libclang*} /usr/lib/llvm-*/lib/libclang*.so* \
-        /usr/lib/*-linux-gnu/libclang*.so* /usr/lib64/libclang*.so* /usr/lib/libclang*.so* \
-        /usr/local/lib/libclang* /opt/homebrew/opt/llvm/lib/libclang*
+    some ${LIBCLANG_PATH:+"$LIBCLANG_PATH"/libclang.so*} /usr/lib/llvm-*/lib/libclang.so* \
+        /usr/lib/llvm-*/lib/libclang-[0-9]*.so* /usr/lib/*-linux-gnu/libclang-[0-9]*.so* \
+        /usr/lib/*-linux-gnu/libclang.so* /usr/lib64/libclang.so* /usr/lib/libclang.so* \
+        /usr/local/lib/libclang.* /opt/homebrew/opt/llvm/lib/libclang.*
 }
 
 command -v cc >/dev/null 2>&1 || need build-essential pkg-config

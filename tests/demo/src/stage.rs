@@ -15,7 +15,7 @@ use crate::show::Show;
 /// How long approvals wait: short while the story is played, long for trying by hand.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// A held statement waits 8 s and its ticket is good for 10 s.
+    /// A held statement waits 5 s and its ticket is good for 7 s.
     Story,
     /// A held statement waits 30 s and its ticket is good for 15 min.
     ByHand,
@@ -264,7 +264,7 @@ fn options(
     pace: Pace,
 ) -> ChaperoneOptions {
     let (wait, ttl, seconds) = match pace {
-        Pace::Story => ("8s", "10s", 10),
+        Pace::Story => ("5s", "7s", 7),
         Pace::ByHand => ("30s", "15m", 900),
     };
     let mut options = Chaperone::options(binary)
