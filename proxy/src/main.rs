@@ -3,46 +3,17 @@
 use std::process::ExitCode;
 
 use chaperone::command::{
+    Arguments, Command,
     approvals::{self, ApprovalsCommand},
-    audit::{self, AuditCommand},
-    policy::PolicyCommand,
-    serve::{self, Source},
+    audit, explain, serve,
 };
-use clap::{Parser, Subcommand};
-
-/// A WebAssembly-policy programmable proxy for protected health information.
-///
-/// Chaperone stands between whoever asks (an AI agent's runtime, a service, a person) and
-/// PostgreSQL. Policies in WebAssembly decide what runs, mask what comes back and hold what is
-/// risky for a person; a tamper-evident log says who got what, when and why.
-#[derive(Parser)]
-#[command(name = "chaperone", version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the proxy until SIGTERM, which drains it
-    Serve(Source),
-    /// Check the configuration, keys and policies without starting anything
-    Check(Source),
-    /// See and answer statements that wait for a person
-    #[command(subcommand)]
-    Approvals(ApprovalsCommand),
-    /// Verify, read and trace the audit log, offline
-    #[command(subcommand)]
-    Audit(AuditCommand),
-    /// Build and inspect policy modules
-    #[command(subcommand)]
-    Policy(PolicyCommand),
-}
+use clap::Parser;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(source) => serve::serve(&source),
         Command::Check(source) => serve::check(&source),
+        Command::Explain(arguments) => said(explain::run(&arguments)),
         Command::Approvals(command) => approve(command),
         Command::Audit(command) => audit::run(command),
         Command::Policy(command) => match command.run(&mut std::io::stdout()) {
@@ -60,7 +31,11 @@ fn approve(command: ApprovalsCommand) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(approvals::run(command)) {
+    said(runtime.block_on(approvals::run(command)))
+}
+
+fn said(result: Result<String, impl std::fmt::Display>) -> ExitCode {
+    match result {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

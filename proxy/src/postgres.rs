@@ -26,6 +26,11 @@ mod startup;
 mod stream;
 mod upstream;
 
+pub(crate) use decide::{Decider, Ground, Statement, decider};
+pub(crate) use mask::survives;
+pub(crate) use refusal::denial_sqlstate;
+pub(crate) use upstream::{Endpoint, dial};
+
 pub use budget::Budgets;
 pub use cancel::Cancels;
 pub use connection::{Admission, Admit, NotAdmitted};

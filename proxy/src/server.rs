@@ -237,6 +237,19 @@ pub(crate) fn open_policies(
     config: &Config,
     on_event: impl Fn(&PolicyEvent) + Send + Sync + 'static,
 ) -> Result<Policies, StartError> {
+    policies(config, Some(archive(config)), on_event)
+}
+
+/// The same for a look only: nothing is written.
+pub(crate) fn preview_policies(config: &Config) -> Result<Policies, StartError> {
+    policies(config, None, |_| {})
+}
+
+fn policies(
+    config: &Config,
+    archive: Option<PathBuf>,
+    on_event: impl Fn(&PolicyEvent) + Send + Sync + 'static,
+) -> Result<Policies, StartError> {
     let limits = &config.policies.limits;
     let host = Host::new(HostOptions {
         memory: limits.memory,
@@ -250,7 +263,7 @@ pub(crate) fn open_policies(
         incomplete_facts: config.policies.incomplete_facts.clone(),
     };
     options.settings = config.policies.settings.clone();
-    options.archive = Some(archive(config));
+    options.archive = archive;
     Ok(Policies::open(host, options, on_event)?)
 }
 
@@ -349,7 +362,7 @@ pub fn check(config: &Config) -> Result<String, StartError> {
             target.labels.len()
         );
     }
-    let policies = open_policies(config, |_| {})?;
+    let policies = preview_policies(config)?;
     for module in policies.current().modules() {
         let _ = writeln!(
             summary,

@@ -38,6 +38,8 @@ pub struct OutputRule {
     pub transform: Transform,
     /// Index of the module that asked for it; `None` when the host decided.
     pub module: Option<usize>,
+    /// Where the host was stricter than the modules, why: one of [`tightened`].
+    pub tightened: Option<&'static str>,
 }
 
 /// Why the host was stricter than the modules.
@@ -222,12 +224,9 @@ pub(crate) fn outputs(
     let rules = (0_u32..)
         .zip(&operation.outputs)
         .map(|(index, output)| {
-            let (asked, conflict) = strictest_mask(index, voices);
-            if conflict {
-                note(&mut notes, tightened::MASK_CONFLICT);
-            }
-            let (rule, tightening) = tighten(&operation.output_labels(output), output, asked);
-            if let Some(tightening) = tightening {
+            let asked = strictest_mask(index, voices);
+            let rule = tighten(&operation.output_labels(output), output, asked);
+            if let Some(tightening) = rule.tightened {
                 note(&mut notes, tightening);
             }
             rule
@@ -242,18 +241,18 @@ fn note(notes: &mut Vec<&'static str>, what: &'static str) {
     }
 }
 
-fn withheld() -> OutputRule {
+fn withheld(why: &'static str) -> OutputRule {
     OutputRule {
         transform: Transform::Null,
         module: None,
+        tightened: Some(why),
     }
 }
 
-/// The strictest mask that modules ask for, and whether two of them contradict each other. A
-/// `custom` of two modules is two different ones even where the tags are equal.
-fn strictest_mask(index: u32, voices: &[Voice<'_>]) -> (Option<OutputRule>, bool) {
+/// The strictest mask that modules ask for; where two of them contradict each other, it is
+/// withheld. A `custom` of two modules is two different ones even where the tags are equal.
+fn strictest_mask(index: u32, voices: &[Voice<'_>]) -> Option<OutputRule> {
     let mut all: Option<OutputRule> = None;
-    let mut conflict = false;
     for (module, voice) in voices.iter().enumerate() {
         let Some(decision) = voice.answer.decision() else {
             continue;
@@ -262,6 +261,7 @@ fn strictest_mask(index: u32, voices: &[Voice<'_>]) -> (Option<OutputRule>, bool
             let rule = OutputRule {
                 transform: mask.transform.clone(),
                 module: Some(module),
+                tightened: None,
             };
             let Some(known) = &all else {
                 all = Some(rule);
@@ -273,40 +273,35 @@ fn strictest_mask(index: u32, voices: &[Voice<'_>]) -> (Option<OutputRule>, bool
             if new > old {
                 all = Some(rule);
             } else if new == old && !same {
-                all = Some(withheld());
-                conflict = true;
+                all = Some(withheld(tightened::MASK_CONFLICT));
             }
         }
     }
-    (all, conflict)
+    all
 }
 
 /// The host's invariants.
-fn tighten(
-    labels: &Labels,
-    output: &OutputField,
-    asked: Option<OutputRule>,
-) -> (OutputRule, Option<&'static str>) {
+fn tighten(labels: &Labels, output: &OutputField, asked: Option<OutputRule>) -> OutputRule {
     let Some(rule) = asked else {
         return if labels.is_clear() {
-            let shown = OutputRule {
+            OutputRule {
                 transform: Transform::Reveal,
                 module: None,
-            };
-            (shown, None)
+                tightened: None,
+            }
         } else {
-            (withheld(), Some(tightened::UNMENTIONED))
+            withheld(tightened::UNMENTIONED)
         };
     };
     if matches!(rule.transform, Transform::Reveal | Transform::Null) || labels.is_clear() {
-        return (rule, None);
+        return rule;
     }
     match output.lineage {
-        Lineage::Unknown => (withheld(), Some(tightened::UNKNOWN_LINEAGE)),
+        Lineage::Unknown => withheld(tightened::UNKNOWN_LINEAGE),
         Lineage::Derived(_) if !matches!(rule.transform, Transform::Fixed(_)) => {
-            (withheld(), Some(tightened::PARTIAL_ON_EXPRESSION))
+            withheld(tightened::PARTIAL_ON_EXPRESSION)
         }
-        _ => (rule, None),
+        _ => rule,
     }
 }
 

@@ -246,6 +246,7 @@ fn withhold_all(operation: &Operation) -> Vec<OutputRule> {
     let withheld = OutputRule {
         transform: Transform::Null,
         module: None,
+        tightened: None,
     };
     vec![withheld; operation.outputs.len()]
 }

@@ -198,6 +198,42 @@ fn cell(rule: &Rule<'_>, column: &ColumnDescription, format: i16, has_hash_key: 
     }
 }
 
+/// Whether a transform keeps what it says on a column of this built-in type, as far as that can be
+/// told before the backend has described it: the longest text that fits is not known then. Where it
+/// does not, the column becomes NULL.
+pub(crate) fn survives(
+    transform: &Transform,
+    lineage: &Lineage,
+    type_name: &str,
+    has_hash_key: bool,
+) -> bool {
+    let type_oid = match type_name {
+        "name" => oid::NAME,
+        "text" => oid::TEXT,
+        "unknown" => oid::UNKNOWN,
+        "bpchar" => oid::BPCHAR,
+        "varchar" => oid::VARCHAR,
+        "date" => oid::DATE,
+        "timestamp" => oid::TIMESTAMP,
+        "timestamptz" => oid::TIMESTAMPTZ,
+        _ => 0,
+    };
+    let column = ColumnDescription {
+        table: 0,
+        attribute: 0,
+        type_oid,
+        type_modifier: -1,
+        format: 0,
+    };
+    let rule = Rule {
+        transform,
+        // Which one does not matter here.
+        module: Some(0),
+        lineage,
+    };
+    cell(&rule, &column, 0, has_hash_key) != Cell::Null || *transform == Transform::Null
+}
+
 fn fits(text: &str, column: &ColumnDescription) -> bool {
     fits_length(text.chars().count(), column)
 }

@@ -27,6 +27,15 @@ pub(crate) mod sqlstate {
     pub(crate) const INTERNAL: &str = "XX000";
 }
 
+/// The SQLSTATE of a policy's or the set's denial, by its reason's code.
+pub(crate) fn denial_sqlstate(code: &str) -> &'static str {
+    if code == chaperone_policy_host::denial::FACTS_INCOMPLETE {
+        sqlstate::NOT_UNDERSTOOD
+    } else {
+        sqlstate::DENIED
+    }
+}
+
 /// Why something was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {

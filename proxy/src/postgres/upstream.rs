@@ -120,7 +120,8 @@ pub(crate) async fn cancel(endpoint: &Endpoint, key: &CancelKey) -> Result<(), U
     Ok(())
 }
 
-async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
+/// Connects, with TLS where it is configured; nothing is said yet.
+pub(crate) async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
     let named =
         |error| UpstreamError::Connect(format!("{}:{}", endpoint.host, endpoint.port), error);
     if endpoint.host.starts_with('/') {

@@ -18,7 +18,7 @@ use crate::{
     postgres::{
         decide::{Decider, Permit, Statement, decider},
         protocol::{self, backend},
-        refusal::{Refusal, sqlstate},
+        refusal::{Refusal, denial_sqlstate, sqlstate},
         shared::ActiveSet,
     },
 };
@@ -400,11 +400,7 @@ fn denied(ruling: &Ruling, gaps: Option<&[String]>) -> Refusal {
         },
     };
     let incomplete = reason.code == denial::FACTS_INCOMPLETE;
-    let state = if incomplete {
-        sqlstate::NOT_UNDERSTOOD
-    } else {
-        sqlstate::DENIED
-    };
+    let state = denial_sqlstate(&reason.code);
     let message = match gaps {
         Some([first, ..]) if incomplete => format!("refused: {first}"),
         _ => reason.message,
