@@ -1,5 +1,12 @@
 //! What the documents show works: commands parse, targets of make exist, links lead somewhere.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,13 @@
 //! `chaperone explain` against a real PostgreSQL and the example policies: what it says is what the
 //! proxy then does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
 use std::fs;
 use std::path::Path;
 use std::process::Output;

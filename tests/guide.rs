@@ -1,6 +1,13 @@
 //! The way that `docs/policy-authors.md` shows, walked: the files as they stand there, its commands,
 //! a proxy that takes the module while it runs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
