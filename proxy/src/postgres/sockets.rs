@@ -60,9 +60,10 @@ impl Sockets {
     }
 
     /// Writes what can be written and reads what can be read. Ready once something was read, a side
-    /// ended, or the client's backlog fell below the mark; a broken client counts as ended.
+    /// ended, or a backlog fell below the mark; a broken client counts as ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let crowded = self.to_client.len() >= HIGH_WATER;
+        let crowded_upstream = self.to_upstream.len() >= HIGH_WATER;
         if self.poll_write_client(cx).is_err() {
             self.client_ended = true;
             self.to_client = Outbox::default();
@@ -71,7 +72,9 @@ impl Sockets {
             self.upstream_ended = true;
             self.to_upstream.clear();
         }
-        let mut progress = crowded && self.to_client.len() < HIGH_WATER;
+        // What waited for either to fall below the mark has its turn now.
+        let mut progress = crowded && self.to_client.len() < HIGH_WATER
+            || crowded_upstream && self.to_upstream.len() < HIGH_WATER;
         if !self.client_ended
             && self.from_client.len() < self.client_limit
             && let Poll::Ready(read) = read(&mut self.client, &mut self.from_client, cx)

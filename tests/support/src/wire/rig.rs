@@ -72,16 +72,16 @@ impl Rig {
         let postgres = Postgres::options().auth(Auth::Trust).start()?;
         postgres.script("postgres", SCHEMA)?;
         let allow = policies::example("allow-all")?;
-        let proxy = || {
+        let proxy = |guess: &str| {
             Chaperone::options(binary)
                 // Belongs to [policies], which the options end with.
-                .toml("incomplete_facts = [\"allow-all\"]")
+                .toml(guess)
                 .target(&postgres, DATABASE, &[(ROLE, &["testers"])], LABELS)
                 .identity("tester", TOKEN, &["testers"], "testing")
                 .policy("allow-all", &allow, "")
         };
-        let open = proxy().start()?;
-        let ruled = proxy()
+        let open = proxy("incomplete_facts = [\"allow-all\"]").start()?;
+        let ruled = proxy("")
             .policy(
                 "clinical-access",
                 policies::example("clinical-access")?,
