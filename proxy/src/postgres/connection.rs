@@ -153,7 +153,15 @@ async fn open(
     let silent = |error: OpeningError| Failed::Silent(error.to_string());
     let mut stream = Stream::Tcp(tcp);
     let parameters = loop {
-        match startup::read_opening(&mut stream).await.map_err(silent)? {
+        let opening = match startup::read_opening(&mut stream).await {
+            Err(error @ OpeningError::Version(..)) => {
+                let code = "protocol-version";
+                let refusal = Refusal::new(sqlstate::NOT_UNDERSTOOD, code, error.to_string());
+                return Err(Failed::Told(stream, refusal));
+            }
+            other => other.map_err(silent)?,
+        };
+        match opening {
             None => return Ok(None),
             Some(Opening::Cancel(key)) => {
                 front.shared.cancels.request(&key);
@@ -172,6 +180,10 @@ async fn open(
                         .await
                         .map_err(|error| Failed::Silent(format!("TLS handshake: {error}")))?;
                     stream = Stream::Tls(Box::new(tls.into()));
+                }
+                (_, Stream::Tls(_)) => {
+                    let why = "SSLRequest inside of TLS";
+                    return Err(Failed::Silent(why.to_owned()));
                 }
                 (_, other) => {
                     stream = other;

@@ -299,7 +299,10 @@ impl Session {
                     "Chaperone is shutting down; connect again",
                 )));
             }
-            if self.sockets.client_ended && self.sockets.from_client.is_empty() {
+            // What is left then is no whole message and never will be.
+            if self.sockets.client_ended
+                && (self.sockets.from_client.is_empty() || self.ready_for_client())
+            {
                 return Err(End::Client);
             }
             self.turn().await?;
