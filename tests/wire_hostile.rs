@@ -1,5 +1,7 @@
 //! How connections begin, are cancelled, and are abused.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
