@@ -119,6 +119,8 @@ pub(crate) struct Session {
     fail_transaction: bool,
     /// Something that decides how names resolve was changed in this transaction.
     transaction_effects: bool,
+    /// Something that touches protected data may have put checks off to the end of the transaction.
+    sensitive_effects: bool,
 
     statements: Names<Arc<Prepared>>,
     portals: Names<Arc<Portal>>,
@@ -180,6 +182,7 @@ impl Session {
             suppress: false,
             fail_transaction: false,
             transaction_effects: false,
+            sensitive_effects: false,
             statements: Names::default(),
             portals: Names::default(),
             naming: 0,

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use chaperone_contract::Value;
 use chaperone_sql::Kind;
 
-use super::{End, Session, Skip, names::naming, refuse, understand::Unreadable};
+use super::{End, Session, Skip, evidence::Ending, names::naming, refuse, understand::Unreadable};
 use crate::postgres::{
     decide::Permit,
     names::Found,
@@ -98,7 +98,8 @@ impl Session {
         match (self.skip, kind) {
             (_, frontend::TERMINATE) => {
                 // What was sent before it runs to its end, as it would without us.
-                while !self.queue.is_empty() {
+                // Data of a COPY, or a Sync, will never come.
+                while !self.queue.is_empty() && !self.unsynced && self.copying().is_none() {
                     self.turn().await?;
                 }
                 return Err(End::Client);
@@ -114,6 +115,15 @@ impl Session {
             (Skip::Server, frontend::SYNC) => self.skip = Skip::No,
             _ => return Ok(()),
         }
+        let begins = !matches!(
+            kind,
+            frontend::SYNC | frontend::FLUSH | frontend::COPY_DONE | frontend::COPY_FAIL
+        );
+        if begins && !self.unsynced {
+            // What fails late makes its own batch or its open transaction fail. A batch behind it
+            // is neither, and must find the transaction as it then is.
+            self.wait_for_drained_fallible().await?;
+        }
         let body = message.slice(protocol::HEADER..);
         match kind {
             frontend::QUERY => self.on_query(&message, &body).await,
@@ -127,6 +137,8 @@ impl Session {
                 self.send(&message);
                 Ok(())
             }
+            // Outside of a COPY the backend ignores these.
+            frontend::COPY_DONE | frontend::COPY_FAIL if self.copying().is_none() => Ok(()),
             frontend::COPY_DONE | frontend::COPY_FAIL => {
                 self.sockets.to_upstream.extend_from_slice(&message);
                 self.queue.push_back(Expected::CopyEnd);
@@ -157,6 +169,9 @@ impl Session {
         let text = fields.cstr()?;
         fields.end()?;
         self.wait_for_drained_fallible().await?;
+        if self.skip != Skip::No {
+            return Ok(());
+        }
         let script = match self.understand(text).await? {
             Ok(script) => script,
             Err(unreadable) => return self.unreadable(unreadable, text, true),
@@ -171,7 +186,8 @@ impl Session {
                 }
             }
         }
-        if let Some(refusal) = late_failure_with_effects(&permits) {
+        let open = self.in_transaction() || self.batch_effects || !self.queue.is_empty();
+        if let Some(refusal) = late_failure_with_effects(&permits, open, self.batch_effects) {
             self.refuse(refusal, true);
             return Ok(());
         }
@@ -183,11 +199,15 @@ impl Session {
             self.refuse(refusal, true);
             return Ok(());
         }
-        self.sockets.to_upstream.extend_from_slice(message);
         for run in &runs {
             self.naming += usize::from(naming(&run.permit.statement.kind));
             self.fallible += usize::from(run.permit.may_fail_late());
         }
+        if self.skip != Skip::No {
+            // Something before it failed meanwhile.
+            return self.skip_runs(runs);
+        }
+        self.sockets.to_upstream.extend_from_slice(message);
         self.queue.push_back(Expected::Query { runs, at: 0 });
         self.batch += 1;
         self.unsynced = false;
@@ -198,7 +218,14 @@ impl Session {
     async fn on_parse(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let Parse { name, text, types } = Parse::read(body)?;
         self.wait_for_naming().await?;
-        // Parsing has no effects and reads no data; what the statement means is asked at Bind.
+        // Parsing has no effects and reads no data; what the statement means is asked at Bind. But
+        // how its text is read is settled here, and the settings may be others by then.
+        if let Err(unreadable) = self.reads_as_written(text).await? {
+            return self.unreadable(unreadable, text, false);
+        }
+        if self.skip != Skip::No {
+            return Ok(());
+        }
         let prepared = Arc::new(Prepared {
             text: Bytes::copy_from_slice(text),
             foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
@@ -211,7 +238,11 @@ impl Session {
 
     async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let bind = Bind::read(body)?;
-        let Some(prepared) = self.find_statement(bind.statement).await? else {
+        let found = self.find_statement(bind.statement).await?;
+        if self.skip != Skip::No {
+            return Ok(());
+        }
+        let Some(prepared) = found else {
             let name = String::from_utf8_lossy(bind.statement);
             self.refuse(refuse::no_such_statement(&name), false);
             return Ok(());
@@ -238,6 +269,9 @@ impl Session {
                 return Ok(());
             }
         };
+        if self.skip != Skip::No {
+            return Ok(());
+        }
         let portal = Arc::new(Portal::new(permit, bind.result_formats.clone(), false));
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
@@ -271,6 +305,9 @@ impl Session {
             Named::Statement(_) => Expected::DescribeStatement,
             Named::Portal(name) => Expected::DescribePortal(self.find_portal(name).await?),
         };
+        if self.skip != Skip::No {
+            return Ok(());
+        }
         self.queue.push_back(expected);
         self.send(message);
         Ok(())
@@ -281,13 +318,19 @@ impl Session {
         let name = fields.cstr()?;
         fields.u32()?;
         fields.end()?;
-        let Some(portal) = self.find_portal(name).await? else {
+        let found = self.find_portal(name).await?;
+        if self.skip != Skip::No {
+            return Ok(());
+        }
+        let Some(portal) = found else {
             let name = String::from_utf8_lossy(name);
             self.refuse(refuse::no_such_portal(&name), false);
             return Ok(());
         };
-        let effects = !portal.permit.statement.effects.read_only;
-        if effects {
+        let statement = &portal.permit.statement;
+        let ends_transaction = matches!(statement.kind, Kind::Commit { .. });
+        let effects = !statement.effects.read_only;
+        if effects || ends_transaction {
             self.wait_for_drained_fallible().await?;
             if self.skip != Skip::No {
                 return Ok(());
@@ -300,8 +343,6 @@ impl Session {
             self.inspect(name, Arc::clone(&portal));
         }
         let mut run = self.begin_run(Arc::clone(&portal.permit));
-        run.earlier_rows = portal.rows.load(std::sync::atomic::Ordering::Relaxed);
-        run.earlier_bytes = portal.bytes.load(std::sync::atomic::Ordering::Relaxed);
         if let Err(refusal) = self
             .intend(std::slice::from_mut(&mut run), Some(name))
             .await?
@@ -311,6 +352,9 @@ impl Session {
         }
         self.naming += usize::from(naming(&portal.permit.statement.kind));
         self.fallible += usize::from(portal.permit.may_fail_late());
+        if self.skip != Skip::No {
+            return self.skip_runs(vec![run]);
+        }
         self.batch_effects |= effects;
         self.queue.push_back(Expected::Execute { portal, run });
         self.send(message);
@@ -319,6 +363,9 @@ impl Session {
 
     async fn on_close(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         self.wait_for_naming().await?;
+        if self.skip != Skip::No {
+            return Ok(());
+        }
         match Named::read("Close", body)? {
             Named::Statement(name) => {
                 self.statements.propose(self.batch, name, None);
@@ -333,7 +380,36 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a COPY whose data the client has not ended is in flight, and if so, whether the
+    /// backend takes its data already.
+    fn copying(&self) -> Option<bool> {
+        let takes = |run: &Run| matches!(run.permit.statement.kind, Kind::Copy { from: true, .. });
+        self.queue
+            .iter()
+            .rev()
+            .find_map(|entry| match entry {
+                Expected::CopyEnd => Some(None),
+                Expected::Execute { run, .. } if takes(run) => Some(Some(run.copy_in)),
+                Expected::Query { runs, at } => {
+                    let left = runs.get(*at..).unwrap_or_default();
+                    left.iter()
+                        .any(takes)
+                        .then(|| Some(left.first().is_some_and(|run| run.copy_in)))
+                }
+                _ => None,
+            })
+            .flatten()
+    }
+
     async fn on_sync(&mut self, message: &[u8]) -> Result<(), End> {
+        // While a COPY takes data the backend ignores Sync, so it must not be waited for.
+        while self.copying() == Some(false) {
+            self.turn().await?;
+        }
+        if self.copying().is_some() {
+            return Ok(());
+        }
+        self.skip = Skip::No;
         if self.batch_effects {
             // What had effects is committed by this Sync, so nothing may fail behind it.
             self.wait_for_drained_fallible().await?;
@@ -347,12 +423,22 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until no run that can fail on our side is in flight.
+    /// Runs whose message is not sent after all, since the backend would skip it.
+    fn skip_runs(&mut self, runs: Vec<Run>) -> Result<(), End> {
+        for mut run in runs {
+            self.close_run(&mut run, Ending::skipped())?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no run that can fail on our side is in flight, and what came of one that did is
+    /// over: its transaction has failed too, and its cancel request cannot hit what comes next.
     pub(super) async fn wait_for_drained_fallible(&mut self) -> Result<(), End> {
         if self.fallible > 0 {
             self.nudge();
         }
-        while self.fallible > 0 {
+        let waited = self.fallible > 0 || self.fail_transaction;
+        while self.fallible > 0 || self.fail_transaction || waited && self.cancelling.is_some() {
             self.turn().await?;
         }
         Ok(())
@@ -384,9 +470,20 @@ impl Session {
 
 /// A statement with effects that is sent in one message with, or is itself, one that can fail on
 /// our side cannot be undone when that happens: the backend commits before we see the end.
-fn late_failure_with_effects(permits: &[Arc<Permit>]) -> Option<Refusal> {
+///
+/// `open`: there may be effects already that a COMMIT in it commits. `unsynced`: there are some that
+/// its end commits.
+fn late_failure_with_effects(
+    permits: &[Arc<Permit>],
+    open: bool,
+    unsynced: bool,
+) -> Option<Refusal> {
     let effects = |permit: &Arc<Permit>| {
-        !permit.statement.effects.read_only && !permit.statement.kind.is_transaction_control()
+        let statement = &permit.statement;
+        match &statement.kind {
+            Kind::Commit { .. } => open,
+            kind => !statement.effects.read_only && !kind.is_transaction_control(),
+        }
     };
     let limited = |permit: &Arc<Permit>| {
         permit.may_fail_late()
@@ -395,7 +492,7 @@ fn late_failure_with_effects(permits: &[Arc<Permit>]) -> Option<Refusal> {
                 Kind::Query | Kind::Modify { returning: true } | Kind::Copy { from: false, .. }
             )
     };
-    (permits.iter().any(effects) && permits.iter().any(limited)).then(|| {
+    ((unsynced || permits.iter().any(effects)) && permits.iter().any(limited)).then(|| {
         Refusal::new(
             sqlstate::NOT_UNDERSTOOD,
             "limit-with-effects",

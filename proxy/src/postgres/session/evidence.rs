@@ -277,17 +277,26 @@ impl Session {
         portal: Option<&[u8]>,
     ) -> Result<Result<(), Refusal>, End> {
         let mut last = None;
-        for run in runs {
+        for run in runs.iter_mut() {
             if !run.permit.statement.effects.read_only {
                 let seq = self.record_intent(run, portal)?;
                 run.evidence = Evidence::Intended(seq);
                 last = Some(seq);
             }
+        }
+        if let Some(seq) = last
+            && let Err(refusal) = self.wait_for_record(seq).await?
+        {
+            return Ok(Err(refusal));
+        }
+        // Not before: answers to what was sent earlier may have come meanwhile.
+        for run in runs {
             self.note_effects(run);
         }
-        let Some(seq) = last else {
-            return Ok(Ok(()));
-        };
+        Ok(Ok(()))
+    }
+
+    async fn wait_for_record(&mut self, seq: Seq) -> Result<Result<(), Refusal>, End> {
         // Own path rather than `turn`: answers to earlier messages go on meanwhile.
         loop {
             let audit = self.shared.audit.clone();
@@ -311,6 +320,7 @@ impl Session {
             self.stale = true;
             self.transaction_effects = true;
         }
+        self.sensitive_effects |= !effects.read_only && run.permit.statement.is_sensitive();
         match &run.permit.statement.kind {
             chaperone_sql::Kind::Begin => self.block_opened = true,
             chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {

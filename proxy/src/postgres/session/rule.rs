@@ -194,11 +194,13 @@ impl Session {
         };
         let id = ticket.id();
         // Locks must not wait for people.
-        let wait = if self.in_transaction() {
+        let wait = if self.in_transaction() || self.batch_effects {
             Duration::ZERO
         } else {
             self.shared.rules.approval_wait
         };
+        // A cancel request that came while nothing ran is not meant for this statement.
+        self.cancelled_while_held = false;
         if !wait.is_zero() && !ticket.joined() {
             self.tell_held(id, approval, wait);
         }
@@ -378,7 +380,7 @@ impl Session {
     }
 
     /// Whether a transaction block is open, or would be by the time that what comes next runs.
-    fn in_transaction(&self) -> bool {
+    pub(super) fn in_transaction(&self) -> bool {
         self.status != b'I' || self.block_opened
     }
 }

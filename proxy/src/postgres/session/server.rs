@@ -1,9 +1,10 @@
 //! What the backend sends, message by message.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use chaperone_policy_host::Column;
+use chaperone_sql::Kind;
 
 use super::{End, Session, Skip, client::skipped, evidence::Ending};
 use crate::postgres::{
@@ -267,8 +268,13 @@ impl Session {
             return Ok(true);
         }
         let suppress = self.suppress;
-        let plan = match self.queue.front() {
+        let plan = match self.queue.front_mut() {
             Some(Expected::Execute { portal, run }) => {
+                if !run.begun {
+                    // Only now is it certain what the executions before it have sent.
+                    run.earlier_rows = portal.rows.load(Ordering::Relaxed);
+                    run.earlier_bytes = portal.bytes.load(Ordering::Relaxed);
+                }
                 run.plan.clone().map_or_else(|| portal_plan(portal), Ok)
             }
             Some(Expected::Query { runs, at }) => runs
@@ -350,7 +356,9 @@ impl Session {
         }
         self.sockets.upstream_limit = HIGH_WATER;
         let chunk = self.sockets.from_upstream.split_to(end).freeze();
-        if plan.is_clear() {
+        if end == 0 {
+            // Not even the first row may leave.
+        } else if plan.is_clear() {
             self.check_width(&plan, &chunk)?;
             self.sockets.to_client.buffer().extend_from_slice(&chunk);
         } else if let Err(refusal) = self.mask_rows(&plan, &chunk) {
@@ -651,7 +659,14 @@ impl Session {
             other => return Err(unexpected(backend::READY_FOR_QUERY, other)),
         };
         self.status = status;
-        self.block_opened = false;
+        while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() {
+            self.block_opened = false;
+            self.run_deadline = None;
+            self.sensitive_effects &= status != b'I';
+        }
         if status != b'T' {
             self.portals.retain(|portal| portal.held);
         }
@@ -685,7 +700,7 @@ impl Session {
         if self.queue.is_empty() || matches!(severity.as_str(), "FATAL" | "PANIC") {
             // Nothing of the client's runs, or the connection is at its end either way.
             self.told_fatal |= matches!(severity.as_str(), "FATAL" | "PANIC");
-            let sensitive = self.queue.front().is_some_and(is_sensitive);
+            let sensitive = self.is_sensitive(self.queue.front());
             self.relay_report(
                 message,
                 backend::ERROR_RESPONSE,
@@ -696,7 +711,7 @@ impl Session {
             return Ok(());
         }
         let mut front = self.queue.pop_front();
-        let sensitive = front.as_ref().is_some_and(is_sensitive);
+        let sensitive = self.is_sensitive(front.as_ref());
         match &mut front {
             Some(Expected::Query { runs, at }) => {
                 let at = *at;
@@ -747,6 +762,19 @@ impl Session {
             Some(Expected::Own(Own::Sync)) | None => {
                 return Err(unexpected(backend::ERROR_RESPONSE, front));
             }
+            Some(Expected::Sync) => {
+                // What was put off to the commit failed there; ReadyForQuery still comes.
+                self.relay_report(
+                    message,
+                    backend::ERROR_RESPONSE,
+                    &severity,
+                    &code,
+                    sensitive,
+                );
+                self.queue.push_front(Expected::Sync);
+                self.stale |= self.transaction_effects;
+                return Ok(());
+            }
             Some(Expected::Own(_)) => {
                 self.own.failed = Some(code.clone());
                 self.own.open = self.own.open.saturating_sub(1);
@@ -794,8 +822,11 @@ impl Session {
         for entry in skipped(&mut self.queue) {
             self.reject(entry)?;
         }
-        if self.queue.is_empty() && self.unsynced {
+        if self.queue.is_empty() {
+            // The backend skips up to a Sync that was not sent yet. That holds for a simple Query
+            // behind the error as well, so it does not matter whether one was sent.
             self.skip = Skip::Server;
+            self.unsynced = true;
         }
         self.stale |= self.transaction_effects;
         Ok(())
@@ -829,7 +860,7 @@ impl Session {
         ) {
             return Ok(());
         }
-        let sensitive = self.queue.front().is_some_and(is_sensitive);
+        let sensitive = self.is_sensitive(self.queue.front());
         self.relay_report(
             message,
             backend::NOTICE_RESPONSE,
@@ -838,6 +869,22 @@ impl Session {
             sensitive,
         );
         Ok(())
+    }
+
+    /// Whether messages about what this entry stands for may carry protected data. The end of a
+    /// transaction runs what earlier statements put off.
+    fn is_sensitive(&self, entry: Option<&Expected>) -> bool {
+        let ends = |run: &Run| {
+            let kind = &run.permit.statement.kind;
+            kind.is_transaction_control() || matches!(kind, Kind::Constraints)
+        };
+        let ends_transaction = match entry {
+            Some(Expected::Sync) => true,
+            Some(Expected::Execute { run, .. }) => ends(run),
+            Some(Expected::Query { runs, .. }) => runs.iter().any(ends) || runs.is_empty(),
+            _ => false,
+        };
+        entry.is_some_and(is_sensitive) || self.sensitive_effects && ends_transaction
     }
 
     /// An error or notice: whole where the statement provably touches nothing protected, else

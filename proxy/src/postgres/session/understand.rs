@@ -57,6 +57,9 @@ impl Session {
         &mut self,
         text: &[u8],
     ) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        if let Err(unreadable) = self.reads_as_written(text).await? {
+            return Ok(Err(unreadable));
+        }
         let utf8 = match std::str::from_utf8(text) {
             Ok(utf8) => utf8.to_owned(),
             Err(_) => return self.not_utf8(text).await,
@@ -133,6 +136,28 @@ impl Session {
             text: script.text.clone(),
             statements: statements.map(|one| Arc::new(one.with_gap(gap))).collect(),
         })))
+    }
+
+    /// Makes sure that the backend reads the text as it is read here. Settings decide that for
+    /// backslashes and for what is not ASCII; all other text is the same under all of them.
+    pub(super) async fn reads_as_written(
+        &mut self,
+        text: &[u8],
+    ) -> Result<Result<(), Unreadable>, End> {
+        if !text.iter().any(|&byte| byte == b'\\' || !byte.is_ascii()) {
+            return Ok(Ok(()));
+        }
+        if let Err(unreadable) = self.refresh().await? {
+            return Ok(Err(unreadable));
+        }
+        let misread = self
+            .ground
+            .as_ref()
+            .and_then(|ground| ground.view.misread());
+        Ok(match misread {
+            Some(setting) => Err(Unreadable::Refused(misread_by(setting))),
+            None => Ok(()),
+        })
     }
 
     /// A text that is not UTF-8 has incomplete facts: one statement about which nothing is known.
@@ -285,10 +310,17 @@ impl Session {
         self.own.rows.clear();
         self.own.failed = None;
         self.own.open = open;
-        let end = Instant::now() + Duration::from_secs(30);
+        let patience = Duration::from_secs(30);
+        let mut end = Instant::now() + patience;
         while self.own.open > 0 {
-            self.turn().await?;
-            if Instant::now() > end {
+            let turned = tokio::time::timeout_at(end, self.turn()).await;
+            if let Ok(turned) = turned {
+                turned?;
+            }
+            // What stands before the question may take as long as it likes.
+            if !matches!(self.queue.front(), Some(Expected::Own(_))) {
+                end = Instant::now() + patience;
+            } else if Instant::now() >= end {
                 return Err(End::Told(catalog_failed()));
             }
         }
@@ -304,6 +336,20 @@ impl Session {
             }
         }
     }
+}
+
+fn misread_by(setting: &str) -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        "misread",
+        format!(
+            "the setting {setting} changes how the backend reads a text with backslashes or with \
+             characters beyond ASCII"
+        ),
+    )
+    .hint(format!(
+        "RESET {setting}, or write the statement without such characters"
+    ))
 }
 
 fn catalog_failed() -> Refusal {

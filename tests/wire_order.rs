@@ -1,0 +1,84 @@
+//! Errors at awkward places: the queue of expected replies must stay in step with the server, and
+//! the session with what PostgreSQL alone would do.
+
+use std::sync::MutexGuard;
+
+use chaperone_test_support::wire::Step;
+use chaperone_test_support::wire::frontend::*;
+use chaperone_test_support::wire::rig::Rig;
+
+fn rig() -> MutexGuard<'static, Rig> {
+    Rig::take(env!("CARGO_BIN_EXE_chaperone"))
+}
+
+/// A statement of the extended protocol without a Sync behind it.
+fn unsynced(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+}
+
+#[test]
+fn a_query_behind_an_error_without_sync_is_skipped_like_all_that_follows() {
+    let said = rig().same(&[
+        Step::Send(query("SELECT 1")),
+        Step::Ready(1),
+        Step::Send([unsynced("SELECT 1/0"), query("SELECT 2")].concat()),
+        Step::Quiet,
+        Step::Send([query("SELECT 3"), query("SELECT 4")].concat()),
+        Step::Quiet,
+        Step::Send(sync()),
+        Step::Ready(1),
+        Step::Send(query("SELECT 5, 6")),
+        Step::Ready(1),
+        Step::Quiet,
+    ]);
+    assert_eq!(said.all("DataRow").len(), 2);
+}
+
+#[test]
+fn what_waits_for_a_name_is_skipped_when_giving_it_fails() {
+    rig().same(&[
+        Step::Send(query("PREPARE p AS SELECT 1")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                unsynced("PREPARE p AS SELECT 1"),
+                unsynced("SELECT 2"),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+        Step::Send(query("SELECT 3")),
+        Step::Ready(1),
+        Step::Quiet,
+    ]);
+}
+
+#[test]
+fn a_sync_inside_copy_is_not_waited_for() {
+    let copy = || Step::Send([unsynced("COPY item FROM STDIN"), sync()].concat());
+    for data in ["not-a-number\tx\n", "77\tx\n"] {
+        rig().same(&[
+            copy(),
+            Step::Quiet,
+            Step::Send([copy_data(data), copy_done()].concat()),
+            Step::Quiet,
+            Step::Send(sync()),
+            Step::Ready(1),
+            Step::Send(query("SELECT 1")),
+            Step::Ready(1),
+            Step::Quiet,
+        ]);
+    }
+}
+
+#[test]
+fn copy_done_without_copy_is_ignored() {
+    rig().same(&[
+        Step::Send([copy_done(), query("SELECT 1")].concat()),
+        Step::Ready(1),
+        Step::Send([unsynced("SELECT 1"), copy_done(), sync()].concat()),
+        Step::Ready(1),
+        Step::Quiet,
+    ]);
+}
