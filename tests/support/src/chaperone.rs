@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha3::{Digest as _, Sha3_256};
 
+use crate::client::{self, Session, Tls};
 use crate::error::{Context as _, Error, Result};
 use crate::guard::Guarded;
 use crate::http;
@@ -28,6 +29,7 @@ pub struct ChaperoneOptions {
     policies: Vec<(String, PathBuf)>,
     files: Vec<(String, Vec<u8>)>,
     required: Vec<String>,
+    incomplete_facts: Vec<String>,
     log: String,
 }
 
@@ -39,6 +41,7 @@ pub struct Chaperone {
     folder: PathBuf,
     port: u16,
     admin: SocketAddr,
+    tls: Tls,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -53,6 +56,7 @@ impl Chaperone {
             policies: Vec::new(),
             files: Vec::new(),
             required: Vec::new(),
+            incomplete_facts: Vec::new(),
             log: "info".to_owned(),
         }
     }
@@ -128,6 +132,33 @@ impl Chaperone {
             ("sslrootcert", &self.ca_file().to_string_lossy()),
         ])
         .password(token)
+    }
+
+    /// A session with tokio-postgres, over TLS.
+    ///
+    /// # Errors
+    /// The login is refused.
+    pub async fn client(
+        &self,
+        target: &str,
+        user: &str,
+        token: &str,
+    ) -> std::result::Result<Session, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.port)
+            .dbname(target)
+            .user(user)
+            .password(token)
+            .ssl_mode(tokio_postgres::config::SslMode::Require);
+        client::connect(&config, self.tls()).await
+    }
+
+    /// What tokio-postgres needs to trust this proxy; for cancel requests too.
+    #[must_use]
+    pub fn tls(&self) -> Tls {
+        self.tls.clone()
     }
 
     /// `chaperone` with further arguments, not yet started.
@@ -225,6 +256,14 @@ impl ChaperoneOptions {
         self
     }
 
+    /// Names of modules that may decide on statements that are not understood.
+    #[must_use]
+    pub fn incomplete_facts(mut self, names: &[&str]) -> Self {
+        self.incomplete_facts
+            .extend(names.iter().map(|&name| name.to_owned()));
+        self
+    }
+
     /// A further file beside the configuration, readable by its owner only.
     #[must_use]
     pub fn file(mut self, name: &str, contents: impl Into<Vec<u8>>) -> Self {
@@ -259,7 +298,8 @@ impl ChaperoneOptions {
             let path = folder.join(part);
             fs::create_dir_all(&path).context(format!("make {}", path.display()))?;
         }
-        self.write(&folder)?;
+        let ca = self.write(&folder)?;
+        let tls = Tls::trusting(&ca).context("trust the certificate")?;
         let mut attempt = 1;
         loop {
             match self.launch(&folder) {
@@ -272,6 +312,7 @@ impl ChaperoneOptions {
                         folder,
                         port,
                         admin,
+                        tls,
                         _temporary,
                     });
                 }
@@ -281,7 +322,7 @@ impl ChaperoneOptions {
         }
     }
 
-    fn write(&self, folder: &Path) -> Result<()> {
+    fn write(&self, folder: &Path) -> Result<String> {
         let ca = Ca::new()?;
         fs::write(folder.join("ca.pem"), ca.pem()).context("write ca.pem")?;
         ca.issue_loopback()?.write(folder, "server")?;
@@ -298,7 +339,7 @@ impl ChaperoneOptions {
                 .args(["audit", "keygen", "--output"])
                 .arg(folder.join("auditor")))?;
         }
-        Ok(())
+        Ok(ca.pem())
     }
 
     fn launch(&self, folder: &Path) -> Result<(Guarded, u16, SocketAddr)> {
@@ -309,8 +350,9 @@ impl ChaperoneOptions {
              [listen.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\n\
              [admin]\naddress = \"{admin}\"\n\
              [audit]\ndirectory = \"audit\"\nrecipients = [\"auditor.pub\"]\n\
-             [policies]\ndirectory = \"policies\"\nrequired = {:?}\n{}",
-            self.required, self.sections
+             [policies]\ndirectory = \"policies\"\nrequired = {:?}\n\
+             incomplete_facts = {:?}\n{}",
+            self.required, self.incomplete_facts, self.sections
         );
         let file = folder.join("chaperone.toml");
         fs::write(&file, config).context(format!("write {}", file.display()))?;

@@ -5,6 +5,7 @@
 //! the value is dropped, when the test panics, and also when the test process is killed.
 
 pub mod chaperone;
+pub mod client;
 pub mod clinic;
 pub mod error;
 pub mod guard;
