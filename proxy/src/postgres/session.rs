@@ -41,6 +41,9 @@ use super::{
     upstream,
 };
 
+/// How long a client may take to close its side, once it has been told that the session is over.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Who a session belongs to, and what it may use.
 pub(crate) struct Grounds {
     pub(crate) caller: Arc<Caller>,
@@ -288,7 +291,17 @@ impl Session {
             }
         }
         if !self.sockets.client_ended {
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.sockets.client).await;
+            let client = &mut self.sockets.client;
+            let _ = tokio::io::AsyncWriteExt::shutdown(client).await;
+            // Closed with unread bytes, TCP resets the connection and the last words may be lost.
+            let drained = async {
+                let mut sink = [0; 4096];
+                while matches!(
+                    tokio::io::AsyncReadExt::read(client, &mut sink).await,
+                    Ok(1..)
+                ) {}
+            };
+            let _ = tokio::time::timeout(LINGER, drained).await;
         }
     }
 
@@ -346,7 +359,8 @@ impl Session {
         tokio::select! {
             biased;
             () = poll_fn(|cx| sockets.poll(cx)) => {
-                if sockets.from_client.len() != heard_before {
+                // A session whose statement still runs is not idle; its time begins at the end.
+                if sockets.from_client.len() != heard_before || !self.queue.is_empty() {
                     self.last_heard = Instant::now();
                 }
             }
