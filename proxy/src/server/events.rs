@@ -84,8 +84,9 @@ pub(super) async fn follow(
             }
             PolicyEvent::Removed { .. } => ("removed", Vec::new()),
         };
-        // What was loaded at the start is in the first record already.
-        if failures.is_empty() && policies.current().digest() == active.load().set.digest() {
+        // What was loaded at the start is in the first record already. A module that goes on without
+        // its file leaves the set as it was, yet is recorded.
+        if cause == "reload" && policies.current().digest() == active.load().set.digest() {
             continue;
         }
         match record_set(&audit, &policies, cause, &failures) {
