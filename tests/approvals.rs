@@ -1,4 +1,12 @@
 //! Statements that wait for a person: who may answer, what runs, how often, and what ends the wait.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 #[path = "common/gate.rs"]
 mod gate;

@@ -1,5 +1,13 @@
 //! Protected values go in and out by every way there is, and stay out of everything that the proxy
 //! writes for operators: output, metrics, admin answers without a token, clear parts of the log.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 #[path = "common/ward.rs"]
 mod ward;

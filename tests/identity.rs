@@ -1,4 +1,12 @@
 //! Who gets a session, as which role, and when it ends.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
 
 #[path = "common/ward.rs"]
 mod ward;

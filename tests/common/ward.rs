@@ -12,7 +12,8 @@ use chaperone_test_support::{Postgres, clinic, policies};
 
 pub const CHAPERONE: &str = env!("CARGO_BIN_EXE_chaperone");
 pub const DATABASE: &str = clinic::DATABASE;
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Loading a module takes seconds where the host is unoptimised and the machine busy.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub const AGENT: &str = "token-of-the-agent-0123456789abcdef";
 pub const DOCTOR: &str = "token-of-the-doctor-0123456789abcdef";
