@@ -68,15 +68,32 @@ impl Session {
             self.queue.push_back(Expected::Own(Own::Close));
             self.own.open += 1;
         }
+        if genuine {
+            // Whether the backend takes the text or not, the message behind it fails, so that what
+            // came before it in the transaction does not last.
+            let probe = Named::Statement(PROBE);
+            protocol::named(&mut self.sockets.to_upstream, frontend::CLOSE, probe);
+            self.queue.push_back(Expected::Own(Own::Close));
+            self.own.open += 1;
+        }
         self.sockets.to_upstream.extend_from_slice(failing);
-        // A probe is a Parse, also where it stands in for a simple Query.
-        let answers_ready = simple && !genuine;
         self.queue.push_back(Expected::Fails {
             refusal: Some(refusal),
-            simple: answers_ready,
+            // A probe is a Parse, also where it stands in for a simple Query.
+            simple: simple && !genuine,
             genuine,
             silent_ready: false,
         });
+        if genuine {
+            let absent = Named::Statement(ABSENT);
+            protocol::named(&mut self.sockets.to_upstream, frontend::DESCRIBE, absent);
+            self.queue.push_back(Expected::Fails {
+                refusal: None,
+                simple: false,
+                genuine: false,
+                silent_ready: false,
+            });
+        }
         if simple && genuine {
             protocol::bare(&mut self.sockets.to_upstream, frontend::SYNC);
             self.queue.push_back(Expected::Sync);

@@ -181,22 +181,9 @@ impl Session {
                 ..
             }) => {
                 // The backend's grammar takes what ours does not: it is refused all the same, and
-                // the probe, which is only a name, is overwritten by the next one.
-                protocol::named(
-                    &mut self.sockets.to_upstream,
-                    protocol::frontend::CLOSE,
-                    protocol::Named::Statement(super::refuse::PROBE),
-                );
-                self.own.open += 1;
-                refusal.write(self.sockets.to_client.buffer(), "ERROR");
-                // The Close goes behind what is under way; its answer is found by being ours.
-                self.queue.push_back(Expected::Own(Own::Close));
-                if self.unsynced {
-                    protocol::bare(&mut self.sockets.to_upstream, protocol::frontend::FLUSH);
-                } else {
-                    protocol::bare(&mut self.sockets.to_upstream, protocol::frontend::SYNC);
-                    self.own.open += 1;
-                    self.queue.push_back(Expected::Own(Own::Sync));
+                // the message behind it makes the transaction fail.
+                if !self.suppress {
+                    refusal.write(self.sockets.to_client.buffer(), "ERROR");
                 }
                 Ok(())
             }

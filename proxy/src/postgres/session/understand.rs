@@ -309,7 +309,8 @@ impl Session {
         }
         self.own.rows.clear();
         self.own.failed = None;
-        self.own.open = open;
+        // An answer to something of ours may still be under way.
+        self.own.open += open;
         let patience = Duration::from_secs(30);
         let mut end = Instant::now() + patience;
         while self.own.open > 0 {
