@@ -4,7 +4,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,8 +23,33 @@ pub struct Cancels {
 
 #[derive(Default)]
 struct Live {
-    by_key: HashMap<CancelKey, Arc<Notify>>,
+    by_key: HashMap<CancelKey, Arc<Asked>>,
     pids: HashSet<(Arc<str>, u32)>,
+}
+
+/// Whether a client has asked to cancel.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pending: AtomicBool,
+    told: Notify,
+}
+
+impl Asked {
+    fn ask(&self) {
+        self.pending.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    /// Resolves when there may be something to take.
+    pub(crate) async fn notified(&self) {
+        self.told.notified().await;
+    }
+
+    /// Takes the request, if there is one. What was asked before a statement came is not meant for
+    /// it: it is taken, and forgotten, before the statement is handled.
+    pub(crate) fn take(&self) -> bool {
+        self.pending.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// One session's place in the registry; it leaves when this is dropped.
@@ -30,7 +58,7 @@ pub(crate) struct Registered {
     target: Arc<str>,
     pub(crate) key: CancelKey,
     /// Told when the client asks to cancel.
-    pub(crate) asked: Arc<Notify>,
+    pub(crate) asked: Arc<Asked>,
 }
 
 impl Cancels {
@@ -43,7 +71,7 @@ impl Cancels {
         let mut secret = vec![0u8; 4];
         SystemRandom::new().fill(&mut secret)?;
         let key = CancelKey { pid, secret };
-        let asked = Arc::new(Notify::new());
+        let asked = Arc::new(Asked::default());
         let mut live = self.lock();
         live.by_key.insert(key.clone(), Arc::clone(&asked));
         live.pids.insert((Arc::clone(target), pid));
@@ -58,7 +86,7 @@ impl Cancels {
     /// Tells the session that its client wants to cancel. Says nothing about whether there is one.
     pub(crate) fn request(&self, key: &CancelKey) {
         if let Some(asked) = self.lock().by_key.get(key) {
-            asked.notify_one();
+            asked.ask();
         }
     }
 
@@ -99,6 +127,8 @@ mod tests {
         assert!(told.await.is_err());
         cancels.request(&session.key);
         session.asked.notified().await;
+        assert!(session.asked.take());
+        assert!(!session.asked.take());
         assert!(cancels.is_ours(&target, 42));
         drop(session);
         assert!(!cancels.is_ours(&target, 42));

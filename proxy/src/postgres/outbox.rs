@@ -88,6 +88,12 @@ impl Outbox {
         self.marks.clear();
     }
 
+    /// Drops what was appended since the last mark: part of an answer that has no record yet.
+    pub(crate) fn drop_unmarked(&mut self) {
+        let end = self.marked_end();
+        self.buffer.truncate(end);
+    }
+
     fn marked_end(&self) -> usize {
         self.marks.back().map_or(self.released, |mark| mark.0)
     }
@@ -116,5 +122,16 @@ mod tests {
         out.withhold();
         assert_eq!(out.len(), 2);
         assert_eq!(out.unmarked(), 0);
+    }
+
+    #[test]
+    fn dropping_what_is_unmarked_keeps_what_waits() {
+        let mut out = Outbox::default();
+        out.buffer().extend_from_slice(b"ab");
+        out.mark(Some(Seq(1)));
+        out.buffer().extend_from_slice(b"cd");
+        out.drop_unmarked();
+        assert_eq!(out.len(), 2);
+        assert_eq!(out.writable(), b"");
     }
 }

@@ -146,8 +146,6 @@ pub(crate) struct Session {
     upstream_pass: usize,
     /// A client message too large to be held: what is left of it, and what it is answered with.
     client_drop: usize,
-    /// The client wants to cancel.
-    cancel_asked: bool,
     cancelling: Option<JoinHandle<()>>,
     /// A run must end by then.
     run_deadline: Option<Instant>,
@@ -200,7 +198,6 @@ impl Session {
             client_pass: 0,
             upstream_pass: 0,
             client_drop: 0,
-            cancel_asked: false,
             cancelling: None,
             run_deadline: None,
             last_request: Self::request(),
@@ -224,7 +221,11 @@ impl Session {
         self.close_runs(&end);
         match &end {
             End::Told(refusal) => {
-                self.sockets.to_client.withhold();
+                if refusal.sqlstate == sqlstate::LOG_UNAVAILABLE {
+                    self.sockets.to_client.withhold();
+                } else {
+                    self.sockets.to_client.drop_unmarked();
+                }
                 let mut last = BytesMut::new();
                 refusal.write(&mut last, "FATAL");
                 self.sockets.to_client.buffer().unsplit(last);
@@ -373,7 +374,7 @@ impl Session {
                 Ok(proof) => sockets.to_client.release(proof),
                 Err(_) => return Err(End::Told(refuse::log_unavailable())),
             },
-            () = grounds.registered.asked.notified() => self.cancel_asked = true,
+            () = grounds.registered.asked.notified() => {}
             () = async {
                 match cancelling.as_mut() {
                     Some(task) => drop(task.await),
@@ -389,8 +390,7 @@ impl Session {
             }
             () = tokio::time::sleep_until(deadline) => self.on_deadline()?,
         }
-        if self.cancel_asked {
-            self.cancel_asked = false;
+        if self.grounds.registered.asked.take() {
             if self.queue.is_empty() {
                 self.cancelled_while_held = true;
             } else {

@@ -95,6 +95,10 @@ impl Session {
     }
 
     async fn on_client(&mut self, kind: u8, message: Bytes) -> Result<(), End> {
+        if self.queue.is_empty() {
+            // A cancel request that came while nothing ran must not hit what comes now.
+            self.grounds.registered.asked.take();
+        }
         match (self.skip, kind) {
             (_, frontend::TERMINATE) => {
                 // What was sent before it runs to its end, as it would without us.

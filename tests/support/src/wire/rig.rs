@@ -72,18 +72,17 @@ impl Rig {
         let postgres = Postgres::options().auth(Auth::Trust).start()?;
         postgres.script("postgres", SCHEMA)?;
         let allow = policies::example("allow-all")?;
-        let proxy = |name: &str, guess: &str| {
+        let proxy = |name: &str, may_guess: &[&str]| {
             Chaperone::options(binary)
                 // The server's folder goes at the end, though a rig that is shared is not dropped.
                 .folder(postgres.socket_folder().join(name))
-                // Belongs to [policies], which the options end with.
-                .toml(guess)
+                .incomplete_facts(may_guess)
                 .target(&postgres, DATABASE, &[(ROLE, &["testers"])], LABELS)
                 .identity("tester", TOKEN, &["testers"], "testing")
                 .policy("allow-all", &allow, "")
         };
-        let open = proxy("open", "incomplete_facts = [\"allow-all\"]").start()?;
-        let ruled = proxy("ruled", "")
+        let open = proxy("open", &["allow-all"]).start()?;
+        let ruled = proxy("ruled", &[])
             .policy(
                 "clinical-access",
                 policies::example("clinical-access")?,
