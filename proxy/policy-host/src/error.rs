@@ -50,16 +50,10 @@ pub enum Problem {
         /// The cap in bytes.
         limit: usize,
     },
-    /// A core module without the contract in a custom section.
+    /// A component or module that exports something else.
     #[error(
-        "this core module says nothing about the contract that it was built for. Use policy-sdk's \
-         export macro in a `cdylib`, and do not strip custom sections from the result"
-    )]
-    NoContract,
-    /// A component that exports something else.
-    #[error(
-        "this component exports no `chaperone:policy/policy`. It may be a component for something \
-         else; a policy is built with policy-sdk's export macro"
+        "this module exports no `chaperone:policy/policy`. It may be made for something else; a \
+         policy is a `cdylib` built with policy-sdk's export macro"
     )]
     NotAPolicy,
     /// The module speaks another version of the contract.

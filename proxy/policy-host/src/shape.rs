@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 
-use wasmparser::{Parser, Payload};
-use wit_component::ComponentEncoder;
+use wasm_encoder::{Module, RawSection};
+use wasmparser::{ExternalKind, Parser, Payload};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use crate::bindings::VERSION;
 use crate::error::Problem;
@@ -14,12 +16,20 @@ pub(crate) const TYPES: &str = "chaperone:policy/types";
 /// The export that makes a component a policy.
 const POLICY: &str = "chaperone:policy/policy";
 
+/// What the contract's world is called in [`WIT`].
+const WORLD: &str = "policy-module";
+/// The contract itself.
+const WIT: &str = include_str!("../../../wit/v0.1.0/policy.wit");
+/// Custom sections in which a toolchain describes the types that a core module was built for.
+const TYPE_SECTIONS: &str = "component-type";
+
 /// How the file was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A component.
     Component,
-    /// A core module with the component type in a custom section; made into a component at load.
+    /// A core module whose imports and exports have the contract's names; made into a component at
+    /// load.
     Core,
 }
 
@@ -37,7 +47,6 @@ impl<'a> Shape<'a> {
     pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, Problem> {
         let (format, component) = match bytes.get(..8) {
             Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-                check_core(bytes)?;
                 (Format::Core, Cow::Owned(componentize(bytes)?))
             }
             Some([0, b'a', b's', b'm', _, 0, 1, 0]) => (Format::Component, Cow::Borrowed(bytes)),
@@ -65,8 +74,34 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn check_core(bytes: &[u8]) -> Result<(), Problem> {
-    let mut contract = false;
+/// A core module as a component of the contract.
+///
+/// What the module says about its own types is thrown away and the host's copy of the contract put
+/// in its place: a file cannot choose the types that it is called with, and the library that reads
+/// such descriptions recurses as deep as they tell it to.
+fn componentize(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+    let version = core_version(bytes)?;
+    let mut module = without_types(bytes)?;
+    let contract = WIT.replace(&format!("@{VERSION}"), &format!("@{version}"));
+    let unreadable = |error| Problem::Internal(format!("the contract: {error:#}"));
+    let mut resolve = Resolve::default();
+    let package = resolve
+        .push_str("policy.wit", &contract)
+        .map_err(|error| Problem::Internal(format!("the contract: {error}")))?;
+    let world = resolve
+        .select_world(&[package], Some(WORLD))
+        .map_err(unreadable)?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .map_err(unreadable)?;
+    ComponentEncoder::default()
+        .module(&module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map_err(|error| Problem::Componentize(format!("{error:#}")))
+}
+
+/// The contract version in the names that a core module imports and exports.
+fn core_version(bytes: &[u8]) -> Result<String, Problem> {
+    let mut version = None;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(malformed)? {
             Payload::ImportSection(section) => {
@@ -81,24 +116,41 @@ fn check_core(bytes: &[u8]) -> Result<(), Problem> {
                     check_import(import.module)?;
                 }
             }
-            Payload::CustomSection(section) => {
-                contract |= section.name().starts_with("component-type");
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(malformed)?;
+                    let interface = export.name.split('#').next().unwrap_or_default();
+                    if let (ExternalKind::Func, Some(found)) =
+                        (export.kind, version_of(interface, POLICY))
+                    {
+                        version = Some(served(interface, found)?.to_owned());
+                    }
+                }
             }
             _ => {}
         }
     }
-    if contract {
-        Ok(())
-    } else {
-        Err(Problem::NoContract)
-    }
+    version.ok_or(Problem::NotAPolicy)
 }
 
-fn componentize(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
-    ComponentEncoder::default()
-        .module(bytes)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| Problem::Componentize(format!("{error:#}")))
+/// The module without what it says about its types.
+fn without_types(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+    let mut module = Module::new();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(malformed)?;
+        if let Payload::CustomSection(section) = &payload
+            && section.name().starts_with(TYPE_SECTIONS)
+        {
+            continue;
+        }
+        if let Some((id, range)) = payload.as_section() {
+            let data = bytes
+                .get(range)
+                .ok_or_else(|| Problem::Malformed("a section ends outside the file".to_owned()))?;
+            module.section(&RawSection { id, data });
+        }
+    }
+    Ok(module.finish())
 }
 
 /// Names of what the outermost component imports and exports.

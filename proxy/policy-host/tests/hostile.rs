@@ -37,6 +37,14 @@ fn load(guest: &Guest) -> Arc<Module> {
         .unwrap()
 }
 
+fn as_component(module: &[u8]) -> Vec<u8> {
+    wit_component::ComponentEncoder::default()
+        .module(module)
+        .unwrap()
+        .encode()
+        .unwrap()
+}
+
 fn refused(guest: &Guest) -> Problem {
     let error = HOST
         .load("guest.wasm", guest.module(), &Settings::new())
@@ -118,11 +126,7 @@ fn a_plain_module_allows() {
 
 #[test]
 fn a_component_is_taken_as_well() {
-    let component = wit_component::ComponentEncoder::default()
-        .module(&Guest::default().module())
-        .unwrap()
-        .encode()
-        .unwrap();
+    let component = as_component(&Guest::default().module());
     let module = HOST
         .load("guest.wasm", component, &Settings::new())
         .unwrap();
@@ -364,7 +368,7 @@ fn files_that_are_no_policies_are_refused_by_name() {
     assert!(matches!(refuse(b"hello".to_vec()), Problem::NotWasm));
     assert!(matches!(
         refuse(wat::parse_str("(module)").unwrap()),
-        Problem::NoContract
+        Problem::NotAPolicy
     ));
     assert!(matches!(
         refuse(b"\0asm\x0d\0\x01\0".to_vec()),
@@ -388,6 +392,37 @@ fn files_that_are_no_policies_are_refused_by_name() {
     // Cut anywhere, it is refused and nothing worse.
     for length in (0..good.len()).step_by(97) {
         refuse(good[..length].to_vec());
+    }
+}
+
+#[test]
+fn what_a_module_says_of_its_own_types_counts_for_nothing() {
+    let mut module = Guest::default().module();
+    // A custom section: its id, its length, the length of its name, the name, and rubbish.
+    let name = b"component-type:evil";
+    module.extend([0, 1 + name.len() as u8 + 2, name.len() as u8]);
+    module.extend(name);
+    module.extend([0xff, 0xff]);
+    let module = HOST.load("x.wasm", module, &Settings::new()).unwrap();
+    assert_eq!(module.contract(), "0.1.0");
+}
+
+#[test]
+fn schemas_that_name_themselves_do_no_harm() {
+    for schema in [
+        r##"{"$ref": "#"}"##,
+        r##"{"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}}"##,
+        r##"{"not": {"$ref": "#"}}"##,
+        r##"{"$dynamicRef": "#x", "$dynamicAnchor": "x"}"##,
+    ] {
+        let guest = Guest {
+            schema,
+            ..Guest::default()
+        };
+        let result = HOST.load("x.wasm", guest.module(), &Settings::new());
+        if let Err(error) = result {
+            assert!(!matches!(error.problem, Problem::Internal(_)), "{error}");
+        }
     }
 }
 
@@ -424,9 +459,13 @@ proptest::proptest! {
     /// Flipped bytes end in a module or a refusal, and the host can load the next one.
     #[test]
     fn damaged_modules_do_no_harm(
-        damage in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0_u8..), 1..4)
+        damage in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0_u8..), 1..4),
+        component in proptest::prelude::any::<bool>()
     ) {
         let mut bytes = Guest::default().module();
+        if component {
+            bytes = as_component(&bytes);
+        }
         for (place, value) in damage {
             let length = bytes.len();
             bytes[place.index(length)] = value;
