@@ -191,8 +191,13 @@ fn version_of<'a>(name: &'a str, interface: &str) -> Option<&'a str> {
 /// Every 0.1.x links with the 0.1 that is served, as long as it uses nothing newer.
 fn served<'a>(name: &str, version: &'a str) -> Result<&'a str, Problem> {
     let line = VERSION.rsplit_once('.').map_or(VERSION, |(line, _)| line);
-    match version.strip_prefix(line) {
-        Some(patch) if patch.starts_with('.') => Ok(version),
+    let patch = version
+        .strip_prefix(line)
+        .and_then(|rest| rest.strip_prefix('.'));
+    // No sign, no leading zero.
+    let plain = |patch: &str| patch.parse::<u32>().is_ok_and(|n| n.to_string() == patch);
+    match patch {
+        Some(patch) if plain(patch) => Ok(version),
         _ => Err(Problem::ContractVersion {
             found: name.to_owned(),
             served: VERSION,
@@ -212,7 +217,9 @@ mod tests {
     fn patch_versions_are_served_and_others_are_not() {
         assert!(check_import("chaperone:policy/types@0.1.0").is_ok());
         assert!(check_import("chaperone:policy/types@0.1.7").is_ok());
-        for wrong in ["0.2.0", "0.10.0", "1.0.0", "0.1"] {
+        for wrong in [
+            "0.2.0", "0.10.0", "1.0.0", "0.1", "0.1.", "0.1.0\0", "0.1.0-x", "0.1.+1", "0.1.01",
+        ] {
             assert!(matches!(
                 check_import(&format!("chaperone:policy/types@{wrong}")),
                 Err(Problem::ContractVersion { .. })
