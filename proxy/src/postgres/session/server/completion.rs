@@ -1,0 +1,138 @@
+//! The end of a statement and of a batch.
+
+use super::unexpected;
+use crate::postgres::{
+    protocol::{self, Fields, backend},
+    queue::{Expected, Own},
+    refusal::Refusal,
+    run::Run,
+    session::{End, Session, evidence::Ending},
+};
+
+impl Session {
+    pub(super) fn on_complete(&mut self, message: &[u8]) -> Result<(), End> {
+        let mut front = self.queue.pop_front();
+        match &mut front {
+            Some(Expected::Own(Own::Execute(_))) => self.own_answered(),
+            Some(Expected::Execute { run, .. }) => {
+                self.finish_run(run, message)?;
+                if run.copy_in {
+                    self.end_copy_in(0);
+                }
+                Ok(())
+            }
+            Some(Expected::Query { runs, at }) => {
+                // An empty query has one statement of its own kind, and so a run.
+                let copy_in = match runs.get_mut(*at) {
+                    Some(run) => {
+                        self.finish_run(run, message)?;
+                        run.copy_in
+                    }
+                    None => return Err(unexpected(backend::COMMAND_COMPLETE, None)),
+                };
+                *at += 1;
+                if copy_in {
+                    self.end_copy_in(0);
+                }
+                if let Some(front) = front {
+                    self.queue.push_front(front);
+                }
+                self.settle_output();
+                Ok(())
+            }
+            _ => Err(unexpected(backend::COMMAND_COMPLETE, front)),
+        }
+    }
+
+    fn finish_run(&mut self, run: &mut Run, message: &[u8]) -> Result<(), End> {
+        let ending = match &run.failed {
+            Some(refusal) => Ending::late(refusal),
+            None if self.suppress => Ending::skipped(),
+            None => Ending::ok(),
+        };
+        let well = run.failed.is_none();
+        self.close_run(run, ending)?;
+        if well {
+            self.apply_naming(&run.permit);
+            self.relay(message);
+        }
+        Ok(())
+    }
+
+    /// The run at the head fails on our side: what is left of its answer is dropped.
+    pub(super) fn run_fails(&mut self, refusal: Refusal) {
+        self.stale = true;
+        let mut refusal = refusal;
+        if let Ok(run) = self.current(backend::DATA_ROW) {
+            refusal = refusal.request(run.permit.request);
+            run.failed = Some(refusal.clone());
+        }
+        // Rows that were allowed stay; nothing else of this answer has been appended since.
+        self.fail_late(&refusal);
+    }
+
+    pub(super) fn on_suspended(&mut self, message: &[u8]) -> Result<(), End> {
+        match self.queue.pop_front() {
+            Some(Expected::Execute { mut run, .. }) => {
+                let ending = match &run.failed {
+                    Some(refusal) => Ending::late(refusal),
+                    None => Ending::ok(),
+                };
+                self.close_run(&mut run, ending)?;
+                self.relay(message);
+                Ok(())
+            }
+            Some(Expected::Own(Own::Execute(_))) => self.own_answered(),
+            other => Err(unexpected(backend::PORTAL_SUSPENDED, other)),
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, body: &[u8]) -> Result<(), End> {
+        let status = Fields::new("ReadyForQuery", body).u8()?;
+        let own = match self.queue.pop_front() {
+            Some(Expected::Sync | Expected::Query { .. }) => false,
+            Some(Expected::Own(Own::Sync)) => {
+                self.own_answered()?;
+                true
+            }
+            Some(Expected::Fails {
+                simple: true,
+                silent_ready,
+                ..
+            }) => silent_ready,
+            other => return Err(unexpected(backend::READY_FOR_QUERY, other)),
+        };
+        self.status = status;
+        while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() {
+            self.block_opened = false;
+            self.run_deadline = None;
+            self.sensitive_effects &= status != b'I';
+        }
+        if status != b'T' {
+            self.portals.retain(|portal| portal.held);
+        }
+        if status == b'I' && self.transaction_effects {
+            self.stale = true;
+            self.transaction_effects = false;
+        }
+        if status == b'E' {
+            self.stale |= self.transaction_effects;
+        }
+        if self.fail_transaction && !own {
+            self.fail_transaction = false;
+            if status == b'T' {
+                // The client has been told of an error; its transaction has to know of it too.
+                self.fail_open_transaction();
+                return Ok(());
+            }
+        }
+        if !own {
+            self.suppress = false;
+            protocol::ready_for_query(self.sockets.to_client.buffer(), status);
+        }
+        Ok(())
+    }
+}
