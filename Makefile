@@ -5,7 +5,7 @@ MASKING ?= ../shared/masking
 DEMO := .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check leakcheck clean prerequisites
+.PHONY: help demo test check leakcheck bench clean prerequisites
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,7 @@ help: ## List these targets
 	@echo '  make demo CHECK=1                 play the story only; fails if a step did not go as told'
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
+	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
 
 prerequisites:
 	@tests/prerequisites.sh
@@ -36,6 +37,12 @@ leakcheck: ## Attacks on masking, judged by an outside script
 	@'$(TARGET)/debug/leakcheck' --masking '$(MASKING)' \
 	    $(if $(CASES),--cases '$(CASES)') $(if $(CONTROLS),--controls '$(CONTROLS)') \
 	    $(if $(JSON),--json '$(JSON)') $(if $(ONLY),--only $(ONLY))
+
+bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare relay
+	@tests/prerequisites.sh pgbouncer
+	cargo build --release -p chaperone -p chaperone-bench
+	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
+	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 clean: ## Remove everything that was built or left by the demo
 	cargo clean

@@ -31,6 +31,7 @@ pub struct ChaperoneOptions {
     required: Vec<String>,
     incomplete_facts: Vec<String>,
     log: String,
+    plaintext: bool,
 }
 
 /// A running proxy. Drained (SIGTERM) when dropped.
@@ -58,6 +59,7 @@ impl Chaperone {
             required: Vec::new(),
             incomplete_facts: Vec::new(),
             log: "info".to_owned(),
+            plaintext: false,
         }
     }
 
@@ -113,6 +115,12 @@ impl Chaperone {
     #[must_use]
     pub fn output(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The process.
@@ -278,6 +286,13 @@ impl ChaperoneOptions {
         self
     }
 
+    /// Without TLS, for benchmarks: tokens travel over the loopback in clear.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.plaintext = true;
+        self
+    }
+
     /// Writes everything, starts the proxy and waits until `/readyz` says yes.
     ///
     /// # Errors
@@ -345,9 +360,13 @@ impl ChaperoneOptions {
     fn launch(&self, folder: &Path) -> Result<(Guarded, u16, SocketAddr)> {
         let port = free_port()?;
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let security = if self.plaintext {
+            "danger_plaintext_on_loopback = true"
+        } else {
+            "[listen.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\""
+        };
         let config = format!(
-            "[listen]\naddress = \"127.0.0.1:{port}\"\n\
-             [listen.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\n\
+            "[listen]\naddress = \"127.0.0.1:{port}\"\n{security}\n\
              [admin]\naddress = \"{admin}\"\n\
              [audit]\ndirectory = \"audit\"\nrecipients = [\"auditor.pub\"]\n\
              [policies]\ndirectory = \"policies\"\nrequired = {:?}\n\
