@@ -1,5 +1,6 @@
 //! From bytes to a configured module.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use chaperone_contract::{Context, Manifest, Operation, Session, SqlFacts};
 use sha3::{Digest as _, Sha3_256};
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Instance, InstancePre, Lift};
+use wasmtime::component::{Component, Instance, InstancePre, Lift, WasmList};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use crate::Digest;
@@ -91,13 +92,16 @@ pub(crate) fn load(
     let mut state = Snapshotter {
         store: &mut store,
         instance,
+        memories: BTreeMap::new(),
         failed: false,
     };
     let image = ready(wizer.snapshot_component(&context, &mut state))
         .ok_or_else(|| Problem::Internal("the snapshot waits for something".to_owned()))?
         .map_err(|error| Problem::Snapshot(format!("{error:#}")))?;
     if state.failed {
-        return Err(Problem::Snapshot("its memory cannot be read".to_owned()));
+        return Err(Problem::Snapshot(
+            "its memory cannot be read; one page below the limit must stay free".to_owned(),
+        ));
     }
     drop(store);
 
@@ -304,6 +308,9 @@ fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
 struct Snapshotter<'a> {
     store: &'a mut Store<State>,
     instance: Instance,
+    /// Contents by accessor. An accessor grows the memory by a page each time that it is called,
+    /// and the library reads twice: a nearly full memory would be there once and not again.
+    memories: BTreeMap<String, Vec<u8>>,
     failed: bool,
 }
 
@@ -347,11 +354,14 @@ impl ComponentInstanceState for Snapshotter<'_> {
         func: &str,
         contents: impl FnOnce(&[u8]) + Send,
     ) {
-        self.call(
-            instance,
-            func,
-            |store, list: wasmtime::component::WasmList<u8>| contents(list.as_le_slice(&*store)),
-        );
+        let memory = match self.memories.remove(func) {
+            Some(memory) => memory,
+            None => self.call(instance, func, |store, list: WasmList<u8>| {
+                list.as_le_slice(&*store).to_vec()
+            }),
+        };
+        contents(&memory);
+        self.memories.insert(func.to_owned(), memory);
     }
 
     async fn call_func_ret_s32(&mut self, instance: &str, func: &str) -> i32 {

@@ -302,6 +302,26 @@ fn configured_state_is_there_in_every_call() {
     assert_eq!(decide(&set).verdict, Verdict::Allow);
 }
 
+/// The limit is 64 pages, and a guest starts with two.
+#[test]
+fn a_memory_that_is_nearly_full_is_kept_and_a_full_one_refused() {
+    let grown = |configure| Guest {
+        configure,
+        ..Guest::default()
+    };
+    for fits in [
+        "(drop (memory.grow (i32.const 60))) (i32.const 448)",
+        "(drop (memory.grow (i32.const 61))) (i32.const 448)",
+    ] {
+        let module = load(&grown(fits));
+        assert_eq!(decide(&set(vec![module])).verdict, Verdict::Allow);
+    }
+    let problem = refused(&grown(
+        "(drop (memory.grow (i32.const 62))) (i32.const 448)",
+    ));
+    assert!(matches!(problem, Problem::Snapshot(_)), "{problem}");
+}
+
 #[test]
 fn setup_failures_are_told_apart() {
     let problem = refused(&Guest {
