@@ -5,19 +5,20 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chaperone_contract::{Context, Manifest, Operation, Session, SqlFacts};
 use sha3::{Digest as _, Sha3_256};
-use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Instance, InstancePre, Lift, WasmList};
+use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use crate::Digest;
 use crate::bindings::{PolicyModule, PolicyModulePre};
 use crate::error::Problem;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::host::{Inner, Settings};
 use crate::input::Input;
 use crate::linker::State;
@@ -28,6 +29,9 @@ use crate::shape::{Format, Shape, TYPES};
 const SETUP_DEADLINE: Duration = Duration::from_secs(2);
 /// Most bytes in a manifest, or in a refusal by `configure`.
 const SETUP_BYTES: usize = 1 << 20;
+/// How long a load waits for a slot of the pool, and how long between two looks.
+const POOL_PATIENCE: Duration = Duration::from_secs(5);
+const POOL_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a module says about itself, and what it is.
 #[derive(Clone, Debug)]
@@ -171,12 +175,44 @@ fn getters(inner: &Inner, component: &Component) -> Vec<String> {
     names
 }
 
+/// An instance in a store of its own. Statements that take all slots of the pool must not make a
+/// good file look broken, so a load waits for its turn; with a new store each time, since the old
+/// one keeps what it got.
+fn instantiate(
+    inner: &Inner,
+    pre: &InstancePre<State>,
+    copied: usize,
+) -> Result<(Store<State>, Instance), Problem> {
+    patiently(
+        || {
+            let mut store = inner.store(None, SETUP_DEADLINE, copied);
+            let instance = pre.instantiate(&mut store)?;
+            Ok((store, instance))
+        },
+        |error: &wasmtime::Error| error.is::<PoolConcurrencyLimitError>(),
+    )
+    .map_err(linking)
+}
+
+/// Tries until it works, fails for good, or the pool stays exhausted for [`POOL_PATIENCE`].
+fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    exhausted: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if exhausted(&error) && start.elapsed() < POOL_PATIENCE => {
+                thread::sleep(POOL_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn describe(inner: &Inner, pre: &InstancePre<State>) -> Result<Manifest, Problem> {
-    let mut store = inner.store(None, SETUP_DEADLINE, SETUP_BYTES);
-    let policy = pre
-        .instantiate(&mut store)
-        .and_then(|instance| PolicyModule::new(&mut store, &instance))
-        .map_err(linking)?;
+    let (mut store, instance) = instantiate(inner, pre, SETUP_BYTES)?;
+    let policy = PolicyModule::new(&mut store, &instance).map_err(linking)?;
     let manifest: Manifest = policy
         .chaperone_policy_policy()
         .call_describe(&mut store)
@@ -241,12 +277,8 @@ fn configure(
         reason,
     };
     // The snapshot reads the whole memory through this store.
-    let mut store = inner.store(
-        None,
-        SETUP_DEADLINE,
-        inner.options.memory.max(SETUP_BYTES) * 2,
-    );
-    let instance = pre.instantiate(&mut store).map_err(linking)?;
+    let copied = inner.options.memory.max(SETUP_BYTES) * 2;
+    let (mut store, instance) = instantiate(inner, pre, copied)?;
     let policy = PolicyModule::new(&mut store, &instance).map_err(linking)?;
     match policy
         .chaperone_policy_policy()
@@ -276,7 +308,12 @@ fn self_test(module: &Module) -> Result<(), Problem> {
         &Context::default(),
         true,
     );
-    match module.evaluate(&Arc::new(input)) {
+    let input = Arc::new(input);
+    let answer = patiently(
+        || module.evaluate(&input),
+        |failure| failure.code == FailureCode::Overloaded,
+    );
+    match answer {
         Ok(_) => Ok(()),
         Err(failure) if failure.reason.is_some() => Ok(()),
         Err(failure) => Err(Problem::SelfTest(failure.message)),
