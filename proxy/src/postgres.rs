@@ -12,6 +12,7 @@ mod connection;
 mod decide;
 mod listener;
 mod mask;
+mod meaning;
 mod names;
 mod outbox;
 mod portal;

@@ -232,6 +232,17 @@ impl Held {
         })
     }
 
+    /// Binds it also to what its facts do not spell out, given as a digest.
+    #[must_use]
+    pub fn standing_on(mut self, ground: &[u8; 32]) -> Self {
+        let facts = &mut self.binding.digests.facts;
+        let mut hash = Sha3_256::new();
+        part(&mut hash, b'f', &*facts);
+        part(&mut hash, b'g', ground);
+        *facts = hash.finalize().into();
+        self
+    }
+
     /// What it is bound to.
     #[must_use]
     pub fn binding(&self) -> &Binding {

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::{Context, Limits, Operation, Transform, Value, Verdict};
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
@@ -28,8 +29,19 @@ pub(crate) struct Ground {
     pub(crate) generation: u64,
 }
 
+/// Where a statement stands: enough to understand it once more.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) text: Bytes,
+    /// Which of the text's statements it is.
+    pub(crate) index: usize,
+    /// What [`Statement::with_gap`] has added to its facts.
+    pub(crate) gap: Option<&'static str>,
+}
+
 /// One statement of a text, as understood in one session at one instant.
 pub(crate) struct Statement {
+    pub(crate) source: Source,
     pub(crate) kind: Kind,
     pub(crate) operation: Arc<Operation>,
     /// It touches something that is not known to be clear.
@@ -53,7 +65,14 @@ struct Memo {
 }
 
 impl Statement {
+    /// The only statement of its text.
     pub(crate) fn new(facts: Facts, ground: Ground) -> Self {
+        let text = Bytes::copy_from_slice(facts.operation.text.as_bytes());
+        Self::of_text(text, 0, facts, ground)
+    }
+
+    /// A statement of a text, by its index.
+    pub(crate) fn of_text(text: Bytes, index: usize, facts: Facts, ground: Ground) -> Self {
         let Facts {
             kind,
             mut operation,
@@ -67,6 +86,11 @@ impl Statement {
             operation.gaps.push(gap.to_owned());
         }
         Self {
+            source: Source {
+                text,
+                index,
+                gap: None,
+            },
             kind,
             operation: Arc::new(operation),
             labelled,
@@ -81,10 +105,14 @@ impl Statement {
     }
 
     /// The same, with one more thing that is not known about it.
-    pub(crate) fn with_gap(&self, gap: &str) -> Self {
+    pub(crate) fn with_gap(&self, gap: &'static str) -> Self {
         let mut operation = Operation::clone(&self.operation);
         operation.gaps.push(gap.to_owned());
         Self {
+            source: Source {
+                gap: Some(gap),
+                ..self.source.clone()
+            },
             kind: self.kind.clone(),
             operation: Arc::new(operation),
             labelled: self.labelled,

@@ -3,6 +3,7 @@
 //! One task owns both sockets. Client messages are handled in order, one after another; while one
 //! waits (for the catalog, the disk, a person) the backend's answers go on being relayed.
 
+mod approve;
 mod client;
 mod evidence;
 mod names;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::Session as Caller;
 use tokio::{task::JoinHandle, time::Instant};
@@ -136,7 +137,7 @@ pub(crate) struct Session {
     ground_checked: Instant,
     ground_fingerprint: Option<String>,
     stale: bool,
-    scripts: HashMap<Vec<u8>, Arc<Script>>,
+    scripts: HashMap<Bytes, Arc<Script>>,
     own: OwnAnswer,
 
     /// The last record that output waits for.

@@ -182,10 +182,10 @@ impl Session {
         };
         let mut permits = Vec::with_capacity(script.statements.len());
         for statement in &script.statements {
-            match self.permit(statement, Vec::new(), &[]).await? {
+            match self.permit(statement, Vec::new()).await? {
                 Ok(permit) => permits.push(permit),
                 Err(refusal) => {
-                    self.refuse(refusal, true);
+                    self.decline(refusal, true);
                     return Ok(());
                 }
             }
@@ -200,7 +200,7 @@ impl Session {
             runs.push(self.begin_run(permit));
         }
         if let Err(refusal) = self.intend(&mut runs, None).await? {
-            self.refuse(refusal, true);
+            self.decline(refusal, true);
             return Ok(());
         }
         for run in &runs {
@@ -266,10 +266,10 @@ impl Session {
             return Ok(());
         }
         let parameters = values(&bind);
-        let permit = match self.permit(statement, parameters, bind.statement).await? {
+        let permit = match self.permit(statement, parameters).await? {
             Ok(permit) => permit,
             Err(refusal) => {
-                self.refuse(refusal, false);
+                self.decline(refusal, false);
                 return Ok(());
             }
         };
@@ -351,7 +351,7 @@ impl Session {
             .intend(std::slice::from_mut(&mut run), Some(name))
             .await?
         {
-            self.refuse(refusal, false);
+            self.decline(refusal, false);
             return Ok(());
         }
         self.naming += usize::from(naming(&portal.permit.statement.kind));
@@ -452,6 +452,14 @@ impl Session {
     pub(super) fn nudge(&mut self) {
         if self.unsynced {
             protocol::bare(&mut self.sockets.to_upstream, frontend::FLUSH);
+        }
+    }
+
+    /// Refuses a message, unless something before it has failed meanwhile: then the backend skips
+    /// it, and so do we.
+    fn decline(&mut self, refusal: Refusal, simple: bool) {
+        if self.skip == Skip::No {
+            self.refuse(refusal, simple);
         }
     }
 

@@ -1,35 +1,28 @@
-//! From a statement to a permit: the host's own rules, the policies, and where they say so a
-//! person.
+//! From a statement to a permit: the host's own rules and the policies.
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use chaperone_audit_log::{RecordRef, Seq};
-use chaperone_contract::{Approval, Context, Value, Verdict};
+use chaperone_audit_log::Seq;
+use chaperone_contract::{Context, Value, Verdict};
 use chaperone_policy_host::{Ruling, denial};
 use chaperone_sql::Kind;
-use uuid::Uuid;
 
 use super::{End, Session, refuse};
-use crate::{
-    approval::{Held, Outcome, Parameter, Person, Requester, Shown},
-    postgres::{
-        decide::{Decider, Permit, Statement, decider},
-        protocol::{self, backend},
-        refusal::{Refusal, denial_sqlstate, sqlstate},
-        shared::ActiveSet,
-    },
+use crate::postgres::{
+    decide::{Decider, Permit, Statement, decider},
+    refusal::{Refusal, denial_sqlstate, sqlstate},
+    shared::ActiveSet,
 };
 
 impl Session {
-    /// Decides about one statement. `name` is the prepared statement that it came as, if it did.
+    /// Decides about one statement.
     pub(super) async fn permit(
         &mut self,
         statement: &Arc<Statement>,
         parameters: Vec<Value>,
-        _name: &[u8],
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         if self.draining && self.status == b'I' {
             return Ok(Err(refuse::draining()));
@@ -135,7 +128,7 @@ impl Session {
     }
 
     /// What the set says, from memory where that holds, and the record of it.
-    fn rule(
+    pub(super) fn rule(
         &mut self,
         active: &ActiveSet,
         statement: &Arc<Statement>,
@@ -166,233 +159,20 @@ impl Session {
         Ok((ruling, decision))
     }
 
-    /// Holds the statement until a person says yes, and decides it again at its release.
-    async fn permit_by_person(
-        &mut self,
-        statement: &Arc<Statement>,
-        parameters: Vec<Value>,
-        ruling: &Arc<Ruling>,
-        approval: &Approval,
-        decision: Seq,
-    ) -> Result<Result<Arc<Permit>, Refusal>, End> {
-        let held = match self.held(statement, &parameters, approval, decision) {
-            Ok(held) => held,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        self.counts.held();
-        let approvals = self.shared.approvals.clone();
-        let ticket = match approvals.request(held).await {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                let refusal = Refusal::new(
-                    sqlstate::PENDING_APPROVAL,
-                    "approval-refused",
-                    error.to_string(),
-                );
-                return Ok(Err(refusal));
-            }
-        };
-        let id = ticket.id();
-        // Locks must not wait for people.
-        let wait = if self.in_transaction() || self.batch_effects {
-            Duration::ZERO
-        } else {
-            self.shared.rules.approval_wait
-        };
-        // A cancel request that came while nothing ran is not meant for this statement.
-        self.cancelled_while_held = false;
-        if !wait.is_zero() && !ticket.joined() {
-            self.tell_held(id, approval, wait);
-        }
-        let outcome = {
-            let waiting = approvals.wait(&ticket, wait);
-            tokio::pin!(waiting);
-            loop {
-                tokio::select! {
-                    biased;
-                    outcome = &mut waiting => break outcome,
-                    turned = self.turn() => turned?,
-                }
-                if self.sockets.client_ended {
-                    return Err(End::Client);
-                }
-                if self.cancelled_while_held {
-                    self.cancelled_while_held = false;
-                    return Ok(Err(Refusal::new(
-                        sqlstate::CANCELLED,
-                        "cancelled",
-                        "canceling statement due to user request",
-                    )));
-                }
-            }
-        };
-        let grant = match outcome {
-            Outcome::Granted(grant) => grant,
-            other => {
-                return Ok(Err(
-                    not_granted(&other, id, approval).request(self.last_request)
-                ));
-            }
-        };
-        // The world may have changed while it waited: it is decided again, and may only get
-        // stricter.
-        let active = self.shared.policies.load_full();
-        let context = Context {
-            parameters,
-            received_at: unix_seconds(),
-            in_transaction: self.in_transaction(),
-        };
-        let (again, decision) = if active.set.digest() == ruling.set {
-            (Arc::clone(ruling), decision)
-        } else {
-            self.rule(&active, statement, &context)?
-        };
-        let still = match &again.verdict {
-            Verdict::Allow => true,
-            Verdict::RequireApproval(terms) => {
-                terms.approvers <= approval.approvers
-                    && (approval.groups == terms.groups || terms.groups.is_empty())
-            }
-            Verdict::Deny(_) | Verdict::Abstain => false,
-        };
-        if !still {
-            drop(grant);
-            let gaps = &statement.operation.gaps;
-            return Ok(Err(
-                denied(&again, Some(gaps.as_slice())).request(self.last_request)
-            ));
-        }
-        let released = match grant.release().await {
-            Ok(released) => released,
-            Err(error) => {
-                return Ok(Err(Refusal::new(
-                    sqlstate::PENDING_APPROVAL,
-                    "approval-not-released",
-                    error.to_string(),
-                )));
-            }
-        };
-        let record: RecordRef = released
-            .record()
-            .unwrap_or_else(|| self.shared.audit.reference(decision));
-        self.counts.allowed += 1;
-        let permit = Permit::grant(
-            Arc::clone(statement),
-            Arc::clone(&again),
-            Arc::clone(&active.set),
-            decision,
-            Some(record),
-            context.parameters,
-            self.last_request,
-        );
-        Ok(permit.ok_or_else(|| denied(&again, None)))
-    }
-
-    fn held(
-        &self,
-        statement: &Statement,
-        parameters: &[Value],
-        approval: &Approval,
-        decision: Seq,
-    ) -> Result<Held, Refusal> {
-        let caller = &self.grounds.caller;
-        let operation = &statement.operation;
-        let person = |issuer: &str, subject: &str| Person {
-            issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
-        };
-        let requester = Requester {
-            person: person(&caller.issuer, &caller.subject),
-            actors: caller
-                .actors
-                .iter()
-                .map(|actor| person(&actor.issuer, &actor.subject))
-                .collect(),
-            role: caller.principal.clone(),
-            target: caller.target.clone(),
-            database: self.grounds.backend.database.clone(),
-        };
-        let shown = Shown {
-            text: operation.text.clone(),
-            parameters: parameters
-                .iter()
-                .map(|value| Parameter {
-                    type_name: String::new(),
-                    value: value.clone(),
-                })
-                .collect(),
-            policy: String::new(),
-            code: approval.reason.code.clone(),
-            reason: approval.reason.message.clone(),
-            objects: operation
-                .objects
-                .iter()
-                .map(|object| {
-                    let actions: Vec<String> = object
-                        .actions
-                        .iter_names()
-                        .map(|(name, _)| name.to_ascii_lowercase())
-                        .collect();
-                    format!(
-                        "{} {}: {}",
-                        object.kind,
-                        object.path.join("."),
-                        actions.join(", ")
-                    )
-                })
-                .collect(),
-            purpose: caller.purpose.clone(),
-            run: caller.run.clone(),
-        };
-        Held::new(
-            requester,
-            shown,
-            operation,
-            approval.groups.clone(),
-            approval.approvers,
-            Duration::from_secs(approval.ttl_seconds.into())
-                .min(self.shared.rules.approval_ttl)
-                .max(Duration::from_secs(1)),
-            Some(self.shared.audit.reference(decision)),
-        )
-        .map_err(|error| Refusal::new(sqlstate::TOO_LARGE, "not-showable", error.to_string()))
-    }
-
-    fn tell_held(&mut self, id: Uuid, approval: &Approval, wait: Duration) {
-        let message = format!(
-            "waiting up to {} s for an approval: {}",
-            wait.as_secs(),
-            approval.reason.message
-        );
-        let hint = format!("an approver answers with: chaperone approvals show {id}");
-        protocol::report(
-            self.sockets.to_client.buffer(),
-            backend::NOTICE_RESPONSE,
-            &[
-                (b'S', "NOTICE"),
-                (b'V', "NOTICE"),
-                (b'C', "00000"),
-                (b'M', &message),
-                (b'H', &hint),
-            ],
-        );
-        self.settle_output();
-    }
-
     /// Whether a transaction block is open, or would be by the time that what comes next runs.
     pub(super) fn in_transaction(&self) -> bool {
         self.status != b'I' || self.block_opened
     }
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
 }
 
 /// What the caller is told of a verdict that does not let it through.
-fn denied(ruling: &Ruling, gaps: Option<&[String]>) -> Refusal {
+pub(super) fn denied(ruling: &Ruling, gaps: Option<&[String]>) -> Refusal {
     let reason = match &ruling.verdict {
         Verdict::Deny(reason) => reason.clone(),
         _ => chaperone_contract::Reason {
@@ -412,43 +192,4 @@ fn denied(ruling: &Ruling, gaps: Option<&[String]>) -> Refusal {
         Some(hint) => refusal.hint(hint),
         None => refusal,
     }
-}
-
-fn not_granted(outcome: &Outcome, id: Uuid, approval: &Approval) -> Refusal {
-    let (code, state, message, hint) = match outcome {
-        Outcome::Denied { comment } => (
-            "approval-denied",
-            sqlstate::DENIED,
-            match comment {
-                Some(comment) => format!("an approver refused this statement: {comment}"),
-                None => "an approver refused this statement".to_owned(),
-            },
-            "talk to the approver, or send another statement".to_owned(),
-        ),
-        Outcome::Expired => (
-            "approval-expired",
-            sqlstate::PENDING_APPROVAL,
-            "nobody approved this statement in time".to_owned(),
-            "send it again to ask anew".to_owned(),
-        ),
-        Outcome::Gone => (
-            "approval-gone",
-            sqlstate::PENDING_APPROVAL,
-            "the approval of this statement was used or cancelled".to_owned(),
-            "send it again to ask anew".to_owned(),
-        ),
-        Outcome::Pending | Outcome::Granted(_) => (
-            "approval-pending",
-            sqlstate::PENDING_APPROVAL,
-            format!(
-                "this statement needs an approval: {}",
-                approval.reason.message
-            ),
-            format!(
-                "ticket {id} is open; once it is approved, send the same statement and parameters \
-                 again"
-            ),
-        ),
-    };
-    Refusal::new(state, code, message).hint(hint)
 }

@@ -78,7 +78,7 @@ impl Session {
                 )
         });
         if !free {
-            if let Err(unreadable) = self.refresh().await? {
+            if let Err(unreadable) = self.refresh(self.shared.rules.catalog_age).await? {
                 return Ok(Err(unreadable));
             }
         } else if self.status == b'I' && self.skip == Skip::Server {
@@ -104,19 +104,23 @@ impl Session {
             Ok(facts) => facts,
             Err(error) => return Ok(Err(unreadable(&error))),
         };
-        let statements = facts
-            .into_iter()
-            .map(|facts| Arc::new(Statement::new(facts, ground.clone())))
+        let text = Bytes::copy_from_slice(text);
+        let statements = (0..)
+            .zip(facts)
+            .map(|(index, facts)| {
+                let ground = ground.clone();
+                Arc::new(Statement::of_text(text.clone(), index, facts, ground))
+            })
             .collect();
         let script = Arc::new(Script {
-            text: Bytes::copy_from_slice(text),
+            text: text.clone(),
             statements,
         });
         if self.ground.is_some() {
             if self.scripts.len() >= REMEMBERED {
                 self.scripts.clear();
             }
-            self.scripts.insert(text.to_vec(), Arc::clone(&script));
+            self.scripts.insert(text, Arc::clone(&script));
         }
         Ok(Ok(script))
     }
@@ -138,6 +142,31 @@ impl Session {
         })))
     }
 
+    /// Understands a statement once more, against the catalog and the session as they are at this
+    /// instant and not up to [`SessionRules::catalog_age`] ago.
+    ///
+    /// [`SessionRules::catalog_age`]: crate::postgres::SessionRules::catalog_age
+    pub(super) async fn understand_again(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Result<Arc<Statement>, Unreadable>, End> {
+        if let Err(unreadable) = self.refresh(Duration::ZERO).await? {
+            return Ok(Err(unreadable));
+        }
+        let source = &statement.source;
+        let script = match self.understand(&source.text).await? {
+            Ok(script) => script,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        let Some(again) = script.statements.get(source.index) else {
+            return Ok(Err(Unreadable::Refused(catalog_failed())));
+        };
+        Ok(Ok(match source.gap {
+            Some(gap) => Arc::new(again.with_gap(gap)),
+            None => Arc::clone(again),
+        }))
+    }
+
     /// Makes sure that the backend reads the text as it is read here. Settings decide that for
     /// backslashes and for what is not ASCII; all other text is the same under all of them.
     pub(super) async fn reads_as_written(
@@ -147,7 +176,7 @@ impl Session {
         if !text.iter().any(|&byte| byte == b'\\' || !byte.is_ascii()) {
             return Ok(Ok(()));
         }
-        if let Err(unreadable) = self.refresh().await? {
+        if let Err(unreadable) = self.refresh(self.shared.rules.catalog_age).await? {
             return Ok(Err(unreadable));
         }
         let misread = self
@@ -162,7 +191,7 @@ impl Session {
 
     /// A text that is not UTF-8 has incomplete facts: one statement about which nothing is known.
     async fn not_utf8(&mut self, text: &[u8]) -> Result<Result<Arc<Script>, Unreadable>, End> {
-        if let Err(unreadable) = self.refresh().await? {
+        if let Err(unreadable) = self.refresh(self.shared.rules.catalog_age).await? {
             return Ok(Err(unreadable));
         }
         let Some(ground) = self.ground.clone() else {
@@ -188,18 +217,20 @@ impl Session {
             },
             parameters: 0,
         };
+        let text = Bytes::copy_from_slice(text);
+        let statement = Statement::of_text(text.clone(), 0, facts, ground);
         Ok(Ok(Arc::new(Script {
-            text: Bytes::copy_from_slice(text),
-            statements: vec![Arc::new(Statement::new(facts, ground))],
+            text,
+            statements: vec![Arc::new(statement)],
         })))
     }
 
     /// Makes sure that the session's view of the catalog is current: it was looked at since
-    /// anything of ours may have changed it, and compared with the backend's not long ago.
-    async fn refresh(&mut self) -> Result<Result<(), Unreadable>, End> {
+    /// anything of ours may have changed it, and compared with the backend's at `most` so long ago.
+    async fn refresh(&mut self, most: Duration) -> Result<Result<(), Unreadable>, End> {
         let age = self.ground_checked.elapsed();
         let fresh = self.ground.is_some() && !self.stale;
-        if fresh && age < self.shared.rules.catalog_age {
+        if fresh && age < most {
             return Ok(Ok(()));
         }
         if self.skip == Skip::Server {
@@ -227,7 +258,7 @@ impl Session {
         }
         if fresh {
             self.stale = true;
-            return Box::pin(self.refresh()).await;
+            return Box::pin(self.refresh(most)).await;
         }
         self.shared.metrics.catalog_refreshed();
         let mut snapshot = Snapshot::new();

@@ -1,0 +1,141 @@
+//! An approval is for what the approver was shown: what means something else by its release does
+//! not run.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+#[path = "common/ward.rs"]
+mod ward;
+
+use std::sync::LazyLock;
+
+use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
+use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
+
+/// Ends with this program: its guardian sees to it.
+static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+
+/// A table whose `id` counts how often the held change ran.
+struct Held {
+    proxy: Chaperone,
+    table: String,
+    session: PsqlSession,
+}
+
+impl Held {
+    fn open(name: &str, wait: &str) -> Held {
+        let table = format!("import_{name}");
+        alter(&format!(
+            "CREATE SCHEMA before_{name};
+             CREATE TABLE {table} (id integer, line text);
+             COMMENT ON TABLE {table} IS '@label(clear)';
+             INSERT INTO {table} VALUES (0, 'x');"
+        ));
+        let options = ward::clinical(Chaperone::options(CHAPERONE)).toml(&format!(
+            "[approvals]\nwait = {wait:?}\ngroups = [\"approvers\"]"
+        ));
+        let proxy = ward::people(options, &POSTGRES).start().unwrap();
+        let mut session = proxy.psql(DATABASE, "dba", DBA).session().unwrap();
+        let path = format!("SET search_path = before_{name}, public;");
+        session.run(&path, PATIENCE).unwrap();
+        Held {
+            proxy,
+            table,
+            session,
+        }
+    }
+
+    fn change(&self) -> String {
+        let table = &self.table;
+        format!("UPDATE {table} SET id = id + 1;")
+    }
+
+    fn approve(&self) {
+        ward::wait_for("a held statement", || !self.listed().is_empty());
+        let id = self.listed().remove(0);
+        let output = ward::approvals(&self.proxy, APPROVER, &["approve", &id]);
+        assert!(output.status.success(), "{}", ward::words(&output));
+    }
+
+    fn listed(&self) -> Vec<String> {
+        let output = ward::approvals(&self.proxy, APPROVER, &["list"]);
+        assert!(output.status.success(), "{}", ward::words(&output));
+        ward::ids(&ward::words(&output))
+    }
+
+    fn count(&self) -> String {
+        let sql = format!("SELECT id FROM public.{}", self.table);
+        POSTGRES.value(DATABASE, &sql).unwrap()
+    }
+
+    /// Alters the database while the change is held; then it must not run.
+    fn refused_after(mut self, sql: &str) {
+        self.session.send(&self.change()).unwrap();
+        ward::wait_for("a held statement", || !self.listed().is_empty());
+        alter(sql);
+        self.approve();
+        let said = self.session.wait(PATIENCE).unwrap();
+        has(&said, "55000");
+        has(&said, "has changed since it was shown to the approver");
+        assert_eq!(self.count(), "0");
+        let log = ward::audit(&self.proxy, "show", &["--kind", "decision", "--json"]);
+        has(&log, "meaning-changed");
+        has(&self.session.run("SELECT 1;", PATIENCE).unwrap(), "(1 row)");
+    }
+}
+
+/// Straight to the server, where the proxy does not see it.
+fn alter(sql: &str) {
+    POSTGRES
+        .script(DATABASE, &format!("SET ROLE clinic_owner; {sql}"))
+        .unwrap();
+}
+
+#[track_caller]
+fn has(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part} in: {text}");
+}
+
+#[test]
+fn a_table_that_was_altered_meanwhile_is_another_question() {
+    Held::open("altered", "60s").refused_after(
+        "ALTER TABLE import_altered ADD CHECK (id < 9), ALTER COLUMN id TYPE bigint;",
+    );
+}
+
+#[test]
+fn a_table_that_hides_the_approved_one_is_another_question() {
+    Held::open("hidden", "60s").refused_after(
+        "CREATE TABLE before_hidden.import_hidden (id integer, line text);
+         COMMENT ON TABLE before_hidden.import_hidden IS '@label(clear)';
+         GRANT ALL ON before_hidden.import_hidden TO dba;",
+    );
+}
+
+#[test]
+fn a_trigger_that_came_meanwhile_is_another_question() {
+    Held::open("trigger", "60s").refused_after(
+        "CREATE FUNCTION before_trigger.more() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN NEW.id := 77; RETURN NEW; END';
+         CREATE TRIGGER more BEFORE UPDATE ON import_trigger
+             FOR EACH ROW EXECUTE FUNCTION before_trigger.more();",
+    );
+}
+
+#[test]
+fn a_ticket_is_for_what_was_shown() {
+    let mut held = Held::open("ticket", "1s");
+    let change = held.change();
+    has(&held.session.run(&change, PATIENCE).unwrap(), "55000");
+    held.approve();
+    alter("ALTER TABLE import_ticket ALTER COLUMN id TYPE bigint;");
+    // At once, when the session may still hold what it knew of the catalog to be true.
+    has(&held.session.run(&change, PATIENCE).unwrap(), "55000");
+    assert_eq!(held.count(), "0");
+    // And later: it is a question of its own.
+    has(&held.session.run(&change, PATIENCE).unwrap(), "55000");
+    assert_eq!(held.count(), "0");
+}
