@@ -3,17 +3,23 @@
 //! A [`Permit`] is made from a verdict that allows, by [`Permit::grant`] alone; forwarding takes
 //! one, so nothing is forwarded that was not decided.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use chaperone_audit_log::{RecordRef, Seq};
-use chaperone_contract::{Context, Limits, Operation, Transform, Value, Verdict};
+use chaperone_contract::{
+    Context, Limits, Operation, Session as Caller, Transform, Value, Verdict,
+};
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
 
 use uuid::Uuid;
 
 use super::{
+    disclosure::{self, Reach},
     mask::{RowPlan, Rule},
     protocol::ColumnDescription,
     refusal::{Refusal, sqlstate},
@@ -54,6 +60,7 @@ pub(crate) struct Statement {
     pub(crate) recorded: OnceLock<Seq>,
     /// The columns of its answer, once the backend has described them; formats do not count.
     pub(crate) shape: OnceLock<Arc<[ColumnDescription]>>,
+    reach: OnceLock<Reach>,
     memo: Mutex<Option<Memo>>,
 }
 
@@ -100,6 +107,7 @@ impl Statement {
             width_known,
             recorded: OnceLock::new(),
             shape: OnceLock::new(),
+            reach: OnceLock::new(),
             memo: Mutex::new(None),
         }
     }
@@ -127,13 +135,18 @@ impl Statement {
             width_known: self.width_known,
             recorded: OnceLock::new(),
             shape: OnceLock::new(),
+            reach: OnceLock::new(),
             memo: Mutex::new(None),
         }
     }
 
-    /// Whether messages of the backend about it may carry protected data.
+    /// Whether it touches, for all that is known, anything but what is clear.
     pub(crate) fn is_sensitive(&self) -> bool {
         self.labelled || !self.operation.gaps.is_empty()
+    }
+
+    fn reach(&self) -> Reach {
+        *self.reach.get_or_init(|| Reach::of(self))
     }
 
     /// The ruling that still holds, with the record of its decision.
@@ -269,6 +282,8 @@ pub(crate) struct Permit {
     pub(crate) parameters: Vec<Value>,
     /// The request that it was decided for, as the client is told.
     pub(crate) request: Uuid,
+    /// Whether messages about it may be passed on, once that was asked.
+    tells: OnceLock<bool>,
 }
 
 static NO_LIMITS: Limits = Limits {
@@ -302,6 +317,7 @@ impl Permit {
                 approval,
                 parameters,
                 request,
+                tells: OnceLock::new(),
             })
         })
     }
@@ -315,6 +331,7 @@ impl Permit {
             approval: None,
             parameters: Vec::new(),
             request,
+            tells: OnceLock::new(),
         })
     }
 
@@ -333,6 +350,28 @@ impl Permit {
         self.ruling
             .iter()
             .flat_map(|(ruling, _)| ruling.outputs.iter().map(|rule| &rule.transform))
+    }
+
+    /// Whether what the backend says about it may be passed on as it is: see
+    /// [`disclosure`].
+    pub(crate) fn may_tell(&self, caller: &Arc<Caller>) -> bool {
+        let Some((_, set)) = &self.ruling else {
+            // What the host's own rules allow evaluates nothing; what it settles is told of with
+            // the statements that put it off.
+            return true;
+        };
+        match self.statement.reach() {
+            Reach::Clear => true,
+            Reach::Labelled => false,
+            Reach::Untold => *self.tells.get_or_init(|| {
+                let context = Context {
+                    parameters: self.parameters.clone(),
+                    received_at: unix_seconds(),
+                    in_transaction: false,
+                };
+                disclosure::shows_anything(set, caller, &self.statement.operation, &context).0
+            }),
+        }
     }
 
     /// Whether it was let through although its facts are incomplete. Only a policy that the
@@ -439,6 +478,13 @@ impl Permit {
             Err(mismatch())
         }
     }
+}
+
+/// Now, Unix seconds.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 fn reveals(rule: &chaperone_policy_host::OutputRule) -> bool {

@@ -308,30 +308,6 @@ pub(crate) fn row_description(body: &[u8]) -> Result<Vec<ColumnDescription>, Mal
     Ok(columns)
 }
 
-/// Severity and SQLSTATE of an ErrorResponse or NoticeResponse: all of it that is never data.
-pub(crate) fn severity_and_code(body: &[u8]) -> Result<(String, String), Malformed> {
-    let mut fields = Fields::new("ErrorResponse", body);
-    let (mut severity, mut code) = (String::new(), String::new());
-    loop {
-        match fields.u8()? {
-            0 => break,
-            kind => {
-                let value = fields.cstr()?;
-                match kind {
-                    b'V' => severity = String::from_utf8_lossy(value).into_owned(),
-                    b'S' if severity.is_empty() => {
-                        severity = String::from_utf8_lossy(value).into_owned();
-                    }
-                    b'C' => code = String::from_utf8_lossy(value).into_owned(),
-                    _ => {}
-                }
-            }
-        }
-    }
-    let known = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    Ok((severity, if known { code } else { "XX000".to_owned() }))
-}
-
 /// Appends a message whose body `write` appends.
 pub(crate) fn message(out: &mut BytesMut, kind: u8, write: impl FnOnce(&mut BytesMut)) {
     out.put_u8(kind);
@@ -351,11 +327,11 @@ pub(crate) fn cstr(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Appends an ErrorResponse or NoticeResponse with the given fields.
-pub(crate) fn report(out: &mut BytesMut, kind: u8, fields: &[(u8, &str)]) {
+pub(crate) fn report(out: &mut BytesMut, kind: u8, fields: &[(u8, impl AsRef<[u8]>)]) {
     message(out, kind, |out| {
         for (field, text) in fields {
             out.put_u8(*field);
-            cstr(out, text.as_bytes());
+            cstr(out, text.as_ref());
         }
         out.put_u8(0);
     });
@@ -438,15 +414,6 @@ mod tests {
         assert_eq!((read.name, read.text), (&b"s"[..], &b"SELECT 1"[..]));
     }
 
-    #[test]
-    fn an_sqlstate_that_is_none_is_replaced() {
-        let body = b"SERROR\0C917-3\0Msecret\0\0";
-        assert_eq!(
-            severity_and_code(body).unwrap(),
-            ("ERROR".to_owned(), "XX000".to_owned())
-        );
-    }
-
     proptest! {
         #[test]
         fn garbage_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -455,7 +422,6 @@ mod tests {
             let _ = Bind::read(&body);
             let _ = Named::read("Describe", &body);
             let _ = row_description(&body);
-            let _ = severity_and_code(&body);
         }
     }
 }

@@ -90,20 +90,3 @@ impl Refusal {
         protocol::report(out, backend::ERROR_RESPONSE, &fields);
     }
 }
-
-/// The text that stands for a message of the backend which may carry data.
-pub(crate) const WITHHELD: &str = "message withheld: the statement touches protected data (severity and SQLSTATE are the server's)";
-
-/// Appends an ErrorResponse or NoticeResponse of the backend, reduced to severity and SQLSTATE.
-pub(crate) fn write_reduced(out: &mut BytesMut, kind: u8, severity: &str, code: &str) {
-    protocol::report(
-        out,
-        kind,
-        &[
-            (b'S', severity),
-            (b'V', severity),
-            (b'C', code),
-            (b'M', WITHHELD),
-        ],
-    );
-}

@@ -22,6 +22,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::Session as Caller;
+use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ use crate::metrics::{self, SessionCounts};
 use super::{
     cancel::Registered,
     decide::Ground,
+    disclosure::PutOff,
     names::Names,
     portal::{Portal, Prepared},
     protocol::{self, Malformed, frontend},
@@ -123,8 +125,11 @@ pub(crate) struct Session {
     fail_transaction: bool,
     /// Something that decides how names resolve was changed in this transaction.
     transaction_effects: bool,
-    /// Something that touches protected data may have put checks off to the end of the transaction.
-    sensitive_effects: bool,
+    put_off: PutOff,
+    /// A transaction block has ended since the last ReadyForQuery.
+    block_ended: bool,
+    /// Whether the set of this digest shows what sessions of others notify with.
+    foreign_payloads: Option<(Digest, bool)>,
 
     statements: Names<Arc<Prepared>>,
     portals: Names<Arc<Portal>>,
@@ -184,7 +189,9 @@ impl Session {
             suppress: false,
             fail_transaction: false,
             transaction_effects: false,
-            sensitive_effects: false,
+            put_off: PutOff::default(),
+            block_ended: false,
+            foreign_payloads: None,
             statements: Names::default(),
             portals: Names::default(),
             naming: 0,

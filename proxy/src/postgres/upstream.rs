@@ -16,6 +16,7 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{
     protocol::{self, Fields, Malformed, SSL_REQUEST, backend, frontend},
+    report::Report,
     startup::{self, CancelKey, Parameters},
     stream::Stream,
 };
@@ -304,8 +305,8 @@ fn body_after_code(message: &[u8]) -> &[u8] {
 }
 
 fn refused(message: &[u8]) -> UpstreamError {
-    match protocol::severity_and_code(body(message)) {
-        Ok((_, code)) => UpstreamError::Refused(code),
+    match Report::read(body(message)) {
+        Ok(report) => UpstreamError::Refused(report.sqlstate),
         Err(malformed) => malformed.into(),
     }
 }

@@ -7,15 +7,11 @@ use chaperone_contract::{Approval, Context, Value, Verdict};
 use chaperone_policy_host::{Reads, Ruling};
 use uuid::Uuid;
 
-use super::{
-    End, Session, refuse,
-    rule::{denied, unix_seconds},
-    understand::Unreadable,
-};
+use super::{End, Session, refuse, rule::denied, understand::Unreadable};
 use crate::{
     approval::{BoundTo, Grant, Held, Outcome, Parameter, Person, Requester, Shown, Ticket},
     postgres::{
-        decide::{Permit, Statement},
+        decide::{Permit, Statement, unix_seconds},
         meaning,
         protocol::{self, backend},
         refusal::{Refusal, sqlstate},

@@ -320,7 +320,7 @@ impl Session {
             self.stale = true;
             self.transaction_effects = true;
         }
-        self.sensitive_effects |= !effects.read_only && run.permit.statement.is_sensitive();
+        self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {
             chaperone_sql::Kind::Begin => self.block_opened = true,
             chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {

@@ -1,9 +1,6 @@
 //! From a statement to a permit: the host's own rules and the policies.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use chaperone_audit_log::Seq;
 use chaperone_contract::{Context, Value, Verdict};
@@ -12,7 +9,7 @@ use chaperone_sql::Kind;
 
 use super::{End, Session, refuse};
 use crate::postgres::{
-    decide::{Decider, Permit, Statement, decider},
+    decide::{Decider, Permit, Statement, decider, unix_seconds},
     refusal::{Refusal, denial_sqlstate, sqlstate},
     shared::ActiveSet,
 };
@@ -163,12 +160,6 @@ impl Session {
     pub(super) fn in_transaction(&self) -> bool {
         self.status != b'I' || self.block_opened
     }
-}
-
-pub(super) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
 }
 
 /// What the caller is told of a verdict that does not let it through.

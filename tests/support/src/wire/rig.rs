@@ -20,9 +20,12 @@ pub const ROLE: &str = "app";
 /// The token that gets in.
 pub const TOKEN: &str = "token-of-the-wire-tests";
 
-const LABELS: &str = "\"public.item\" = \"clear\"\n\"public.big\" = \"clear\"\n\
+/// What the tables hold, for the configuration.
+pub const LABELS: &str = "\"public.item\" = \"clear\"\n\"public.big\" = \"clear\"\n\
     \"public.forbidden\" = \"clear\"\n\
     \"public.patient\" = { id = \"clear\", name = \"name\", born = \"date\", ssn = \"ssn\" }\n\
+    \"public.ward\" = \"clear\"\n\
+    \"public.stay\" = { ward = \"clear\", ssn = \"ssn\" }\n\"public.chart\" = { ssn = \"ssn\" }\n\
     [targets.functions]\n\"public.say\" = \"clear\"\n";
 
 const SCHEMA: &str = "
@@ -37,6 +40,19 @@ const SCHEMA: &str = "
     CREATE TABLE public.patient (id int PRIMARY KEY, name text, born date, ssn text);
     CREATE FUNCTION public.say(what text) RETURNS int LANGUAGE plpgsql AS $$
         BEGIN RAISE NOTICE 'first %', what; RAISE WARNING 'second' USING HINT = 'h'; RETURN 1; END $$;
+    CREATE FUNCTION public.blurt(what text) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION USING ERRCODE = '42703', MESSAGE = what; END $$;
+    CREATE FUNCTION public.look_up(what text) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN EXECUTE format('SELECT %I', what); RETURN 1; END $$;
+    CREATE TABLE public.ward (id int PRIMARY KEY);
+    CREATE TABLE public.stay (
+        ward int REFERENCES public.ward ON DELETE CASCADE,
+        ssn text UNIQUE, CONSTRAINT later UNIQUE (ssn) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE public.chart (ssn text);
+    ALTER TABLE public.chart ADD FOREIGN KEY (ssn) REFERENCES public.stay (ssn);
+    INSERT INTO public.ward VALUES (1);
+    INSERT INTO public.stay VALUES (1, '900-11-2233');
+    INSERT INTO public.chart VALUES ('900-11-2233');
     INSERT INTO public.forbidden VALUES (1, 'one');
     INSERT INTO public.patient VALUES
         (1, 'Testperson Alpha', '1931-04-05', '900-11-2233'), (2, NULL, NULL, NULL);
@@ -50,7 +66,8 @@ const ACCESS: &str = "grants = [
     { groups = [\"testers\"], objects = [\"pg_catalog.*\"], actions = [\"read\", \"execute\"] },
 ]";
 
-const MASKS: &str = "labels = { name = { default = \"fixed:[name]\" }, date = { default = \"year\" }, ssn = { default = \"keep-last:4\" } }";
+/// Settings of `phi-masking`.
+pub const MASKS: &str = "labels = { name = { default = \"fixed:[name]\" }, date = { default = \"year\" }, ssn = { default = \"keep-last:4\" } }";
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -150,7 +167,7 @@ impl Rig {
     /// It does not begin.
     #[must_use]
     pub fn open(&self) -> Wire {
-        through(&self.open)
+        Self::through(&self.open)
     }
 
     /// A session through the proxy that refuses and masks.
@@ -159,7 +176,19 @@ impl Rig {
     /// It does not begin.
     #[must_use]
     pub fn ruled(&self) -> Wire {
-        through(&self.ruled)
+        Self::through(&self.ruled)
+    }
+
+    /// A session through any proxy in front of this server.
+    ///
+    /// # Panics
+    /// It does not begin.
+    #[must_use]
+    pub fn through(proxy: &Chaperone) -> Wire {
+        let wire = Wire::connect(proxy.port()).unwrap();
+        let mut wire = wire.tls(&proxy.ca_file()).unwrap();
+        enter(&mut wire);
+        wire
     }
 
     /// Plays the steps on the server itself and through the proxy, and wants the same words.
@@ -201,13 +230,6 @@ impl Rig {
         );
         proxied
     }
-}
-
-fn through(proxy: &Chaperone) -> Wire {
-    let wire = Wire::connect(proxy.port()).unwrap();
-    let mut wire = wire.tls(&proxy.ca_file()).unwrap();
-    enter(&mut wire);
-    wire
 }
 
 fn enter(wire: &mut Wire) {

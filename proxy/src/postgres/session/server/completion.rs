@@ -1,5 +1,7 @@
 //! The end of a statement and of a batch.
 
+use chaperone_sql::Kind;
+
 use super::unexpected;
 use crate::postgres::{
     protocol::{self, Fields, backend},
@@ -50,6 +52,11 @@ impl Session {
             None if self.suppress => Ending::skipped(),
             None => Ending::ok(),
         };
+        let kind = &run.permit.statement.kind;
+        self.block_ended |= matches!(
+            kind,
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction { .. }
+        );
         let well = run.failed.is_none();
         self.close_run(run, ending)?;
         if well {
@@ -103,13 +110,16 @@ impl Session {
             other => return Err(unexpected(backend::READY_FOR_QUERY, other)),
         };
         self.status = status;
+        self.block_ended = false;
         while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
             self.queue.pop_front();
         }
         if self.queue.is_empty() {
             self.block_opened = false;
             self.run_deadline = None;
-            self.sensitive_effects &= status != b'I';
+            if status == b'I' {
+                self.put_off.clear();
+            }
         }
         if status != b'T' {
             self.portals.retain(|portal| portal.held);

@@ -1,145 +1,127 @@
 //! Errors, notices and notifications: messages that come at any time and may carry data.
+//!
+//! What of them is passed on is told in [`disclosure`].
 
 use bytes::BufMut;
-use chaperone_sql::Kind;
+use chaperone_contract::Context;
 
 use super::unexpected;
 use crate::postgres::{
+    decide::unix_seconds,
+    disclosure::{self, may_settle},
     protocol::{self, Fields, backend},
     queue::{Expected, Own},
-    refusal::{WITHHELD, write_reduced},
+    refusal::Refusal,
+    report::Report,
     run::Run,
     session::{End, Session, Skip, client::skipped, evidence::Ending},
 };
 
 impl Session {
     pub(super) fn on_error(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
-        let (severity, code) = protocol::severity_and_code(body)?;
+        let report = Report::read(body)?;
         while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
             self.queue.pop_front();
         }
-        if self.queue.is_empty() || matches!(severity.as_str(), "FATAL" | "PANIC") {
-            // Nothing of the client's runs, or the connection is at its end either way.
-            self.told_fatal |= matches!(severity.as_str(), "FATAL" | "PANIC");
-            let sensitive = self.is_sensitive(self.queue.front());
-            self.relay_report(
-                message,
-                backend::ERROR_RESPONSE,
-                &severity,
-                &code,
-                sensitive,
-            );
+        if report.is_fatal() {
+            // The connection is at its end, whatever the error was about.
+            self.told_fatal = true;
+            let tells = self.may_tell(self.queue.front());
+            self.pass_on(message, backend::ERROR_RESPONSE, &report, tells);
             return Ok(());
         }
-        let mut front = self.queue.pop_front();
-        let sensitive = self.is_sensitive(front.as_ref());
+        let Some(mut front) = self.queue.pop_front() else {
+            // Nothing of the client's runs.
+            self.pass_on(message, backend::ERROR_RESPONSE, &report, true);
+            return Ok(());
+        };
+        let tells = self.may_tell(Some(&front));
         match &mut front {
-            Some(Expected::Query { runs, at }) => {
-                let at = *at;
-                for (index, run) in runs.iter_mut().enumerate().skip(at) {
-                    let ending = match (&run.failed, index == at) {
-                        (Some(refusal), _) => Ending::late(refusal),
-                        (None, true) => Ending::failed(&code, text_of(body)),
-                        (None, false) => Ending::skipped(),
-                    };
-                    self.close_run(run, ending)?;
-                }
-                self.relay_report(
-                    message,
-                    backend::ERROR_RESPONSE,
-                    &severity,
-                    &code,
-                    sensitive,
-                );
-                if let Some(Expected::Query { runs, at }) = &mut front {
-                    *at = runs.len();
-                }
-                // Its ReadyForQuery is still to come.
-                if let Some(front) = front {
-                    self.queue.push_front(front);
-                }
+            Expected::Own(Own::Sync) => {
+                return Err(unexpected(backend::ERROR_RESPONSE, Some(front)));
+            }
+            Expected::Own(_) => self.own_failed(&report),
+            Expected::Fails {
+                refusal, genuine, ..
+            } => self.tell_refusal(refusal.as_ref(), *genuine, message),
+            Expected::Query { runs, at } => {
+                self.query_failed(runs, *at, &report, body)?;
+                *at = runs.len();
+                self.pass_on(message, backend::ERROR_RESPONSE, &report, tells);
+            }
+            Expected::Execute { run, .. } => {
+                self.run_failed(run, &report, body)?;
+                self.pass_on(message, backend::ERROR_RESPONSE, &report, tells);
+            }
+            _ => self.pass_on(message, backend::ERROR_RESPONSE, &report, tells),
+        }
+        match &front {
+            // Its ReadyForQuery is still to come.
+            Expected::Query { .. } | Expected::Fails { simple: true, .. } => {
+                self.queue.push_front(front);
                 return Ok(());
             }
-            Some(Expected::Fails {
-                refusal,
-                genuine,
-                simple,
-                ..
-            }) => {
-                if let Some(refusal) = refusal {
-                    if *genuine {
-                        self.relay(message);
-                    } else if !self.suppress {
-                        refusal.write(self.sockets.to_client.buffer(), "ERROR");
-                    }
-                }
-                if *simple {
-                    if let Some(front) = front {
-                        self.queue.push_front(front);
-                    }
-                    return Ok(());
-                }
-            }
-            Some(Expected::Own(Own::Sync)) | None => {
-                return Err(unexpected(backend::ERROR_RESPONSE, front));
-            }
-            Some(Expected::Sync) => {
-                // What was put off to the commit failed there; ReadyForQuery still comes.
-                self.relay_report(
-                    message,
-                    backend::ERROR_RESPONSE,
-                    &severity,
-                    &code,
-                    sensitive,
-                );
-                self.queue.push_front(Expected::Sync);
-                self.stale |= self.transaction_effects;
-                return Ok(());
-            }
-            Some(Expected::Own(_)) => {
-                self.own.failed = Some(code.clone());
-                self.own.open = self.own.open.saturating_sub(1);
-                // Inside the client's batch it is the client's error as well.
-                if !self
-                    .queue
-                    .iter()
-                    .any(|e| matches!(e, Expected::Own(Own::Sync)))
-                {
-                    write_reduced(
-                        self.sockets.to_client.buffer(),
-                        backend::ERROR_RESPONSE,
-                        &severity,
-                        &code,
-                    );
-                }
-            }
-            Some(Expected::Execute { run, .. }) => {
-                let ending = match &run.failed {
-                    Some(refusal) => Ending::late(refusal),
-                    None => Ending::failed(&code, text_of(body)),
-                };
-                self.close_run(run, ending)?;
-                self.relay_report(
-                    message,
-                    backend::ERROR_RESPONSE,
-                    &severity,
-                    &code,
-                    sensitive,
-                );
-            }
-            Some(_) => {
-                self.relay_report(
-                    message,
-                    backend::ERROR_RESPONSE,
-                    &severity,
-                    &code,
-                    sensitive,
-                );
+            // What was put off to the commit failed there; ReadyForQuery still comes.
+            Expected::Sync => self.queue.push_front(front),
+            _ => self.skip_behind(front)?,
+        }
+        self.stale |= self.transaction_effects;
+        Ok(())
+    }
+
+    /// A simple Query fails in the statement of this index, and none behind it runs.
+    fn query_failed(
+        &mut self,
+        runs: &mut [Run],
+        at: usize,
+        report: &Report,
+        body: &[u8],
+    ) -> Result<(), End> {
+        for (index, run) in runs.iter_mut().enumerate().skip(at) {
+            if index == at || run.failed.is_some() {
+                self.run_failed(run, report, body)?;
+            } else {
+                self.close_run(run, Ending::skipped())?;
             }
         }
-        if let Some(front) = front {
-            self.reject(front)?;
+        Ok(())
+    }
+
+    fn run_failed(&mut self, run: &mut Run, report: &Report, body: &[u8]) -> Result<(), End> {
+        let ending = match &run.failed {
+            Some(refusal) => Ending::late(refusal),
+            None => Ending::failed(&report.sqlstate, text_of(body)),
+        };
+        self.close_run(run, ending)
+    }
+
+    /// The message that had to fail in place of a refused one did.
+    fn tell_refusal(&mut self, refusal: Option<&Refusal>, genuine: bool, message: &[u8]) {
+        match refusal {
+            Some(_) if genuine => self.relay(message),
+            Some(refusal) if !self.suppress => {
+                refusal.write(self.sockets.to_client.buffer(), "ERROR");
+            }
+            _ => {}
         }
+    }
+
+    /// A question of our own failed. Inside the client's batch it is the client's error as well;
+    /// it is about the catalog, and its position and context are not in the client's text.
+    fn own_failed(&mut self, report: &Report) {
+        self.own.failed = Some(report.sqlstate.clone());
+        let apart = self
+            .queue
+            .iter()
+            .any(|entry| matches!(entry, Expected::Own(Own::Sync)));
+        if !apart {
+            report.write_bare(self.sockets.to_client.buffer(), backend::ERROR_RESPONSE);
+        }
+    }
+
+    /// Everything from the failed message on, up to a Sync, is not answered any more.
+    fn skip_behind(&mut self, front: Expected) -> Result<(), End> {
+        self.reject(front)?;
         for entry in skipped(&mut self.queue) {
             self.reject(entry)?;
         }
@@ -149,7 +131,6 @@ impl Session {
             self.skip = Skip::Server;
             self.unsynced = true;
         }
-        self.stale |= self.transaction_effects;
         Ok(())
     }
 
@@ -174,67 +155,72 @@ impl Session {
     }
 
     pub(super) fn on_notice(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
-        let (severity, code) = protocol::severity_and_code(body)?;
         if matches!(
             self.queue.front(),
             Some(Expected::Own(_) | Expected::Fails { .. } | Expected::Inspect(_))
         ) {
             return Ok(());
         }
-        let sensitive = self.is_sensitive(self.queue.front());
-        self.relay_report(
-            message,
-            backend::NOTICE_RESPONSE,
-            &severity,
-            &code,
-            sensitive,
-        );
+        let report = Report::read(body)?;
+        let tells = self.may_tell(self.queue.front());
+        self.pass_on(message, backend::NOTICE_RESPONSE, &report, tells);
         Ok(())
     }
 
-    /// Whether messages about what this entry stands for may carry protected data. The end of a
-    /// transaction runs what earlier statements put off.
-    fn is_sensitive(&self, entry: Option<&Expected>) -> bool {
-        let ends = |run: &Run| {
-            let kind = &run.permit.statement.kind;
-            kind.is_transaction_control() || matches!(kind, Kind::Constraints)
+    /// Whether a message about what this entry stands for may be passed on as it is.
+    fn may_tell(&self, entry: Option<&Expected>) -> bool {
+        let caller = &self.grounds.caller;
+        let (itself, settles) = match entry {
+            Some(Expected::Execute { run, .. }) => (
+                run.permit.may_tell(caller),
+                may_settle(&run.permit.statement.kind),
+            ),
+            Some(Expected::Query { runs, at }) => match runs.get(*at) {
+                Some(run) => (
+                    run.permit.may_tell(caller),
+                    may_settle(&run.permit.statement.kind)
+                        || at + 1 == runs.len() && !self.in_open_block(),
+                ),
+                None => (true, true),
+            },
+            Some(
+                Expected::Bind { portal }
+                | Expected::Inspect(portal)
+                | Expected::DescribePortal(Some(portal)),
+            ) => (portal.permit.may_tell(caller), false),
+            Some(Expected::Sync) => (true, true),
+            // Parse analysis reads no rows.
+            _ => (true, false),
         };
-        let ends_transaction = match entry {
-            Some(Expected::Sync) => true,
-            Some(Expected::Execute { run, .. }) => ends(run),
-            Some(Expected::Query { runs, .. }) => runs.iter().any(ends) || runs.is_empty(),
-            _ => false,
-        };
-        entry.is_some_and(is_sensitive) || self.sensitive_effects && ends_transaction
+        itself && (!settles || self.put_off.may_be_told(caller))
     }
 
-    /// An error or notice: whole where the statement provably touches nothing protected, else
-    /// severity and SQLSTATE only.
-    fn relay_report(
-        &mut self,
-        message: &[u8],
-        kind: u8,
-        severity: &str,
-        code: &str,
-        sensitive: bool,
-    ) {
+    /// Whether the statement that the backend is at surely stands in a transaction block, so that
+    /// its end is not a transaction's.
+    fn in_open_block(&self) -> bool {
+        self.status == b'T' && !self.block_ended
+    }
+
+    fn pass_on(&mut self, message: &[u8], kind: u8, report: &Report, tells: bool) {
         if self.suppress {
             return;
         }
-        if sensitive {
-            debug_assert!(!WITHHELD.is_empty());
-            write_reduced(self.sockets.to_client.buffer(), kind, severity, code);
+        let out = self.sockets.to_client.buffer();
+        if tells || report.is_about_the_text() {
+            out.extend_from_slice(message);
         } else {
-            self.sockets.to_client.buffer().extend_from_slice(message);
+            report.write_reduced(out, kind);
         }
     }
 
-    /// A notification of a session of ours was decided upon; another's payload may be anything.
+    /// A notification of a session of ours was decided upon; what others notify with may be
+    /// anything.
     pub(super) fn on_notification(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let mut fields = Fields::new("NotificationResponse", body);
         let pid = fields.u32()?;
         let channel = fields.cstr()?;
-        if self.shared.cancels.is_ours(&self.grounds.backend.name, pid) {
+        let ours = self.shared.cancels.is_ours(&self.grounds.backend.name, pid);
+        if ours || self.shows_foreign_payloads() {
             self.sockets.to_client.buffer().extend_from_slice(message);
         } else {
             let out = self.sockets.to_client.buffer();
@@ -246,18 +232,24 @@ impl Session {
         }
         Ok(())
     }
-}
 
-fn is_sensitive(entry: &Expected) -> bool {
-    match entry {
-        Expected::Execute { run, .. } => run.permit.statement.is_sensitive(),
-        Expected::Bind { portal } | Expected::Inspect(portal) => {
-            portal.permit.statement.is_sensitive()
+    fn shows_foreign_payloads(&mut self) -> bool {
+        let set = &self.shared.policies.load().set;
+        if let Some((digest, shows)) = self.foreign_payloads
+            && digest == set.digest()
+        {
+            return shows;
         }
-        Expected::DescribePortal(Some(portal)) => portal.permit.statement.is_sensitive(),
-        Expected::Query { runs, .. } => runs.iter().any(|run| run.permit.statement.is_sensitive()),
-        // Parsing reads no data: its errors quote the client's own text at most.
-        _ => false,
+        let context = Context {
+            received_at: unix_seconds(),
+            in_transaction: self.in_transaction(),
+            ..Context::default()
+        };
+        let operation = disclosure::foreign_notification();
+        let caller = &self.grounds.caller;
+        let (shows, reads) = disclosure::shows_anything(set, caller, &operation, &context);
+        self.foreign_payloads = reads.is_empty().then_some((set.digest(), shows));
+        shows
     }
 }
 
