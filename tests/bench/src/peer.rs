@@ -11,7 +11,7 @@ use chaperone_test_support::chaperone::Chaperone;
 use chaperone_test_support::error::{Context as _, Error};
 use chaperone_test_support::guard::Guarded;
 use chaperone_test_support::net::free_port;
-use chaperone_test_support::{Postgres, Result, policies};
+use chaperone_test_support::{Account, Postgres, Result, policies};
 
 const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
 
@@ -75,8 +75,9 @@ impl Peer {
         );
         let file = folder.join("pgbouncer.ini");
         fs::write(&file, config).context("write pgbouncer.ini")?;
-        // PgBouncer refuses to run as root.
-        let mut command = unprivileged(&folder, "pgbouncer")?;
+        let account = Account::for_server()?;
+        account.own(&folder)?;
+        let mut command = account.command(Path::new("pgbouncer"));
         command.arg(&file);
         Self::program("PgBouncer", command, port, &folder.join("log"))
     }
@@ -195,26 +196,4 @@ fn target(postgres: &Postgres) -> String {
         postgres.socket_folder(),
         postgres.port(),
     )
-}
-
-fn unprivileged(folder: &Path, program: &str) -> Result<Command> {
-    let root = fs::metadata("/proc/self").is_ok_and(|known| {
-        use std::os::unix::fs::MetadataExt as _;
-        known.uid() == 0
-    });
-    if !root {
-        return Ok(Command::new(program));
-    }
-    chaperone_test_support::chaperone::run(
-        Command::new("chown").args(["-R", "postgres"]).arg(folder),
-    )?;
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--clear-groups",
-        "--",
-    ]);
-    command.arg(program);
-    Ok(command)
 }

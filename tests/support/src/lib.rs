@@ -21,6 +21,6 @@ pub mod wire;
 pub use chaperone::Chaperone;
 pub use error::{Error, Result};
 pub use issuer::Issuer;
-pub use postgres::{Auth, Postgres};
+pub use postgres::{Account, Auth, Postgres};
 pub use psql::{Psql, PsqlSession};
 pub use tls::Ca;

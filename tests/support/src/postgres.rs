@@ -476,15 +476,26 @@ fn versioned(base: &Path, tail: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Who the server runs as.
+/// Who servers run as: PostgreSQL and PgBouncer refuse to run as root.
 #[derive(Debug)]
-enum Account {
+pub enum Account {
+    /// Whoever runs the tests, who is not root.
     Ourselves,
-    Other { uid: u32, gid: u32 },
+    /// `postgres`, or `nobody` where there is none.
+    Other {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
 }
 
 impl Account {
-    fn for_server() -> Result<Self> {
+    /// The account for servers on this machine.
+    ///
+    /// # Errors
+    /// We are root, and there is nobody else.
+    pub fn for_server() -> Result<Self> {
         let ourselves = fs::metadata("/proc/self").context("read /proc/self")?;
         if ourselves.uid() != 0 {
             return Ok(Account::Ourselves);
@@ -511,7 +522,8 @@ impl Account {
 
     /// A command that runs as this account. `setpriv` replaces itself, so the process id is the
     /// program's own.
-    fn command(&self, program: &Path) -> Command {
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = match self {
             Account::Ourselves => Command::new(program),
             Account::Other { uid, gid } => {
@@ -531,7 +543,11 @@ impl Account {
         command
     }
 
-    fn own(&self, path: &Path) -> Result<()> {
+    /// Gives a file or folder to the account.
+    ///
+    /// # Errors
+    /// It cannot be given away.
+    pub fn own(&self, path: &Path) -> Result<()> {
         match self {
             Account::Ourselves => Ok(()),
             Account::Other { uid, gid } => chown(path, Some(*uid), Some(*gid))

@@ -1,0 +1,110 @@
+//! `make fidelity`: PostgreSQL's own suites, direct and through Chaperone with the allow-all
+//! policy, and what differs.
+
+mod stage;
+mod suite;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chaperone_test_support::Result;
+use clap::Parser;
+
+use stage::{Stage, Way};
+use suite::{Outcome, Suite};
+
+#[derive(Debug, Parser)]
+#[command(about = "Runs PostgreSQL's suites direct and through Chaperone and prints what differs")]
+struct Options {
+    /// PostgreSQL's source tree, as tests/fidelity/fetch.sh prints it
+    #[arg(long)]
+    source: PathBuf,
+    /// Suites to run: regression, isolation, pipeline; all without
+    #[arg(long, num_args = 1..)]
+    only: Vec<String>,
+    /// Only through Chaperone, against what the suites expect
+    #[arg(long)]
+    proxied_only: bool,
+    /// TLS between the suites' clients and Chaperone
+    #[arg(long)]
+    tls: bool,
+    /// Only these tests of the regression and isolation suites, and what they need
+    #[arg(long, num_args = 1..)]
+    tests: Vec<String>,
+    /// Where outputs stay
+    #[arg(long, default_value = "target/fidelity/results")]
+    output: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("fidelity: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How many tests differ.
+fn run(options: &Options) -> Result<usize> {
+    let mut differing = 0;
+    for suite in Suite::ALL {
+        let name = suite.name();
+        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
+            continue;
+        }
+        let run = |way: Way| -> Result<BTreeMap<String, Outcome>> {
+            eprintln!("fidelity: {name}, {}", way.name());
+            let stage = Stage::start(way, options.tls)?;
+            let output = options.output.join(name).join(way.name());
+            suite.run(&stage, &options.source, &output, &options.tests)
+        };
+        let direct = if options.proxied_only {
+            None
+        } else {
+            Some(run(Way::Direct)?)
+        };
+        let proxied = run(Way::Proxied)?;
+        differing += report(name, direct.as_ref(), &proxied);
+    }
+    Ok(differing)
+}
+
+fn report(
+    name: &str,
+    direct: Option<&BTreeMap<String, Outcome>>,
+    proxied: &BTreeMap<String, Outcome>,
+) -> usize {
+    let passed = |all: &BTreeMap<String, Outcome>| {
+        let passed = all.values().filter(|one| **one == Outcome::Passed).count();
+        format!("{passed} of {}", all.len())
+    };
+    if let Some(direct) = direct {
+        println!("{name}: direct {}", passed(direct));
+    }
+    println!("{name}: proxied {}", passed(proxied));
+    let expected = |test: &String| {
+        direct.map_or(Outcome::Passed, |all| {
+            all.get(test).copied().unwrap_or(Outcome::Missing)
+        })
+    };
+    let tests: std::collections::BTreeSet<&String> = proxied
+        .keys()
+        .chain(direct.into_iter().flat_map(BTreeMap::keys))
+        .collect();
+    let mut differing = 0;
+    for test in tests {
+        let through = proxied.get(test).copied().unwrap_or(Outcome::Missing);
+        if through != expected(test) {
+            differing += 1;
+            println!(
+                "  differs: {test}: {:?} direct, {through:?} proxied",
+                expected(test)
+            );
+        }
+    }
+    differing
+}

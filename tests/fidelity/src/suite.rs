@@ -1,0 +1,212 @@
+//! PostgreSQL's suites and how their results are read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use chaperone_test_support::error::{Context as _, Error};
+use chaperone_test_support::postgres::{SUPERUSER, find_binaries};
+use chaperone_test_support::{Account, Result};
+
+use crate::stage::Stage;
+
+/// What became of one test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed,
+    /// It did not run.
+    Missing,
+}
+
+/// A suite that comes with PostgreSQL's source.
+#[derive(Clone, Copy, Debug)]
+pub enum Suite {
+    Regression,
+    Isolation,
+    Pipeline,
+}
+
+/// Tests of `libpq_pipeline` with a reference trace.
+const TRACED: [&str; 9] = [
+    "disallowed_in_pipeline",
+    "multi_pipelines",
+    "nosync",
+    "pipeline_abort",
+    "pipeline_idle",
+    "prepared",
+    "simple_pipeline",
+    "singlerow",
+    "transaction",
+];
+
+impl Suite {
+    pub const ALL: [Suite; 3] = [Suite::Pipeline, Suite::Regression, Suite::Isolation];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Regression => "regression",
+            Suite::Isolation => "isolation",
+            Suite::Pipeline => "pipeline",
+        }
+    }
+
+    /// Runs the suite; its files stay in `output`.
+    ///
+    /// # Errors
+    /// It cannot be run at all.
+    pub fn run(
+        self,
+        stage: &Stage,
+        source: &Path,
+        output: &Path,
+        tests: &[String],
+    ) -> Result<BTreeMap<String, Outcome>> {
+        fs::create_dir_all(output).context(format!("make {}", output.display()))?;
+        let output = fs::canonicalize(output).context("find the output's folder")?;
+        let source = fs::canonicalize(source).context(format!("find {}", source.display()))?;
+        match self {
+            Suite::Regression => regress(
+                stage,
+                &tool("regress/pg_regress")?,
+                &source.join("src/test/regress"),
+                "parallel_schedule",
+                &output,
+                tests,
+            ),
+            Suite::Isolation => regress(
+                stage,
+                &tool("isolation/pg_isolation_regress")?,
+                &source.join("src/test/isolation"),
+                "isolation_schedule",
+                &output,
+                tests,
+            ),
+            Suite::Pipeline => pipeline(stage, &source, &output),
+        }
+    }
+}
+
+/// A test program that Debian's server package brings.
+fn tool(name: &str) -> Result<PathBuf> {
+    let binaries = find_binaries()?;
+    let beside = binaries.join("../lib/pgxs/src/test").join(name);
+    if beside.is_file() {
+        Ok(beside)
+    } else {
+        Err(Error::Missing {
+            what: beside.display().to_string(),
+            mend: "install Debian's postgresql package, which has it".to_owned(),
+        })
+    }
+}
+
+fn regress(
+    stage: &Stage,
+    program: &Path,
+    input: &Path,
+    schedule: &str,
+    output: &Path,
+    tests: &[String],
+) -> Result<BTreeMap<String, Outcome>> {
+    // The server reads and writes files in the output's folder, so both have to reach it.
+    let account = Account::for_server()?;
+    account.own(output)?;
+    let mut command = account.command(program);
+    stage.environment(&mut command);
+    command
+        .arg(format!("--inputdir={}", input.display()))
+        .arg(format!("--outputdir={}", output.display()))
+        .arg(format!("--dlpath={}", input.display()))
+        .arg(format!("--bindir={}", find_binaries()?.display()))
+        .args(["--host=127.0.0.1", "--max-concurrent-tests=20"])
+        .args(["--encoding=UTF8", "--no-locale"])
+        .arg(format!("--port={}", stage.port()))
+        .arg(format!("--user={SUPERUSER}"))
+        .current_dir(output)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if tests.is_empty() {
+        command.arg(format!("--schedule={}", input.join(schedule).display()));
+    } else {
+        command.args(tests);
+    }
+    let mut child = command
+        .spawn()
+        .context(format!("start {}", program.display()))?;
+    let mut outcomes = BTreeMap::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("read the suite's output")?;
+            eprintln!("  {line}");
+            if let Some((test, outcome)) = result(&line) {
+                outcomes.insert(test, outcome);
+            }
+        }
+    }
+    child.wait().context("wait for the suite")?;
+    Ok(outcomes)
+}
+
+/// `test boolean ... ok   12 ms`, or `     float4 ... FAILED   13 ms` in a parallel group.
+fn result(line: &str) -> Option<(String, Outcome)> {
+    let (test, rest) = line.split_once(" ... ")?;
+    let test = test.trim();
+    let test = test.strip_prefix("test ").unwrap_or(test).trim();
+    let outcome = match rest.split_whitespace().next()? {
+        "ok" => Outcome::Passed,
+        "FAILED" | "failed" => Outcome::Failed,
+        _ => return None,
+    };
+    Some((test.to_owned(), outcome))
+}
+
+fn pipeline(stage: &Stage, source: &Path, output: &Path) -> Result<BTreeMap<String, Outcome>> {
+    let folder = source.join("src/test/modules/libpq_pipeline");
+    let program = folder.join("libpq_pipeline");
+    let library = source.join("src/interfaces/libpq");
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        stage.environment(&mut command);
+        command
+            .env("LD_LIBRARY_PATH", &library)
+            .args(arguments)
+            .output()
+            .context("start libpq_pipeline")
+    };
+    let names = ask(&["tests"])?;
+    let mut outcomes = BTreeMap::new();
+    for test in String::from_utf8_lossy(&names.stdout).split_whitespace() {
+        let trace = output.join(format!("{test}.trace"));
+        let mut arguments = vec!["-r", "700"];
+        let path = trace.to_string_lossy().into_owned();
+        let traced = TRACED.contains(&test);
+        if traced {
+            arguments.extend(["-t", &path]);
+        }
+        let conninfo = stage.conninfo("postgres");
+        arguments.extend([test, &conninfo]);
+        let run = ask(&arguments)?;
+        let mut outcome = if run.status.success() {
+            Outcome::Passed
+        } else {
+            eprintln!("  {test}: {}", String::from_utf8_lossy(&run.stderr));
+            Outcome::Failed
+        };
+        outcomes.insert(test.to_owned(), outcome);
+        if traced {
+            let expected = folder.join("traces").join(format!("{test}.trace"));
+            let same = fs::read(&trace).ok() == fs::read(&expected).ok() && trace.exists();
+            outcome = if same {
+                Outcome::Passed
+            } else {
+                Outcome::Failed
+            };
+            outcomes.insert(format!("{test}, trace"), outcome);
+        }
+    }
+    Ok(outcomes)
+}
