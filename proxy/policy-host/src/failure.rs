@@ -4,6 +4,7 @@ use chaperone_contract::Reason;
 use wasmtime::Trap;
 
 use crate::limiter::Limiter;
+use crate::wasi::Called;
 
 /// Why a module gave no usable answer. The statement is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +97,9 @@ impl Failure {
                 FailureCode::TooLarge,
                 "it handed over more data than the host copies",
             ),
+            _ if let Some(called) = error.downcast_ref::<Called>() => {
+                Failure::new(FailureCode::Trap, called.to_string())
+            }
             Some(trap) => Failure::new(FailureCode::Trap, format!("it trapped: {trap}")),
             None => Failure::new(
                 FailureCode::Trap,

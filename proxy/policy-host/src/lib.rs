@@ -29,6 +29,7 @@ mod load;
 mod module;
 mod set;
 mod shape;
+mod wasi;
 
 pub use column::Column;
 pub use compose::{Answer, OutputRule, denial, tightened};

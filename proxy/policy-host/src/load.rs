@@ -24,6 +24,7 @@ use crate::input::Input;
 use crate::linker::State;
 use crate::module::{Module, Parts, Reads};
 use crate::shape::{Format, Shape, TYPES};
+use crate::wasi;
 
 /// Longest `describe` or `configure`.
 const SETUP_DEADLINE: Duration = Duration::from_secs(2);
@@ -147,7 +148,9 @@ fn compile(inner: &Inner, component: &[u8]) -> Result<Component, Problem> {
 }
 
 fn link(inner: &Inner, component: &Component) -> Result<InstancePre<State>, Problem> {
-    inner.linker.instantiate_pre(component).map_err(linking)
+    wasi::with_stand_ins(&inner.engine, &inner.linker, component)
+        .and_then(|linker| linker.instantiate_pre(component))
+        .map_err(linking)
 }
 
 fn linking(error: wasmtime::Error) -> Problem {

@@ -21,6 +21,10 @@ pub struct Guest {
     pub always: &'static str,
     /// Body of `rewrite`; leaves the result's address.
     pub rewrite: &'static str,
+    /// Imports beside those of the contract; only a component can have them.
+    pub imports: &'static str,
+    /// WIT of what `imports` are, with a world `extra`.
+    pub imports_wit: &'static str,
     pub extra: &'static str,
     pub wit: (&'static str, &'static str),
 }
@@ -37,6 +41,8 @@ impl Default for Guest {
             evaluate: "",
             always: "",
             rewrite: "unreachable",
+            imports: "",
+            imports_wit: "",
             extra: "",
             wit: ("@0.1.0", "@0.1.0"),
         }
@@ -76,6 +82,7 @@ impl Guest {
   (import "chaperone:policy/types@0.1.0" "[resource-drop]session" (func $drop-session (param i32)))
   (import "chaperone:policy/types@0.1.0" "[resource-drop]operation" (func $drop-operation (param i32)))
   (import "chaperone:policy/types@0.1.0" "[method]operation.parameter-count" (func $count (param i32) (result i32)))
+  {imports}
   (memory (export "memory") 2)
   (global $next (mut i32) (i32.const 65536))
   (data (i32.const 256) "{manifest}")
@@ -112,6 +119,7 @@ impl Guest {
             protocol = words(&[400, 4]),
             name = text(self.name),
             schema = text(self.schema),
+            imports = self.imports,
             extra = self.extra,
             describe = self.describe,
             configure = self.configure,
@@ -128,6 +136,12 @@ impl Guest {
             .select_world(&[package], Some("policy-module"))
             .unwrap();
         embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
+        if !self.imports_wit.is_empty() {
+            let mut resolve = Resolve::default();
+            let package = resolve.push_str("extra.wit", self.imports_wit).unwrap();
+            let world = resolve.select_world(&[package], Some("extra")).unwrap();
+            embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
+        }
         bytes
     }
 }
