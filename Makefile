@@ -5,7 +5,7 @@ MASKING ?= ../shared/masking
 DEMO := .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check leakcheck bench clean prerequisites
+.PHONY: help demo test check leakcheck bench fidelity clean prerequisites
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,7 @@ help: ## List these targets
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
 	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
+	@echo '  make fidelity ONLY="regression isolation pipeline" TLS=1'
 
 prerequisites:
 	@tests/prerequisites.sh
@@ -43,6 +44,12 @@ bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare rel
 	cargo build --release -p chaperone -p chaperone-bench
 	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
+
+fidelity: ## PostgreSQL's own suites, direct and through Chaperone, and what differs
+	@tests/prerequisites.sh bison flex make perl
+	cargo build -p chaperone -p chaperone-fidelity
+	@'$(TARGET)/debug/fidelity' --source "$$(tests/fidelity/fetch.sh '$(TARGET)/fidelity')" \
+	    --output '$(TARGET)/fidelity/results' $(if $(ONLY),--only $(ONLY)) $(if $(TLS),--tls)
 
 clean: ## Remove everything that was built or left by the demo
 	cargo clean

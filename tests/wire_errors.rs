@@ -288,3 +288,35 @@ fn notifications_of_others() {
         assert_eq!(listener.play(&[Step::Until(b'A')]).0, [heard]);
     }
 }
+
+#[test]
+fn no_module_lets_rows_past_the_masks() {
+    let rig = rig();
+    rig.reset();
+    let value = "123-00-4567";
+    let mut direct = rig.direct();
+    direct.ask(&query(&format!(
+        "INSERT INTO patient VALUES (77, 'n', NULL, '{value}')"
+    )));
+    let proxy = guarded(&rig);
+    let mut wire = Rig::through(&proxy);
+    for text in [
+        "COPY patient TO STDOUT",
+        "COPY (SELECT ssn FROM patient) TO STDOUT",
+        "UPDATE patient SET id = id WHERE id = 77 RETURNING ssn",
+        "BEGIN; DECLARE c CURSOR FOR SELECT ssn FROM patient",
+        "PREPARE p AS SELECT ssn FROM patient",
+        "EXPLAIN ANALYZE SELECT ssn FROM patient",
+    ] {
+        let said = wire.ask(&query(text));
+        assert_eq!(said.sqlstates(), ["0A000"], "{text}: {said}");
+        assert!(!said.to_string().contains(value), "{text}: {said}");
+        wire.ask(&query("ROLLBACK"));
+    }
+    // What protects nothing goes on.
+    assert!(
+        wire.ask(&query("COPY item TO STDOUT"))
+            .sqlstates()
+            .is_empty()
+    );
+}

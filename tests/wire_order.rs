@@ -82,3 +82,17 @@ fn copy_done_without_copy_is_ignored() {
         Step::Quiet,
     ]);
 }
+
+#[test]
+fn a_batch_longer_than_the_queue_of_replies() {
+    const TIMES: usize = 9_000;
+    let mut batch = parse("one", "SELECT 1", &[]);
+    for _ in 0..TIMES {
+        batch.extend(bind("", "one", &[], 0));
+        batch.extend(execute("", 0));
+    }
+    batch.extend(sync());
+    let said = rig().open().ask(&batch);
+    assert_eq!(said.all("CommandComplete").len(), TIMES);
+    assert!(said.sqlstates().is_empty());
+}

@@ -149,6 +149,12 @@ impl Statement {
         *self.reach.get_or_init(|| Reach::of(self))
     }
 
+    /// Whether its rows would pass by the masks. Only a set without any mask for this caller may let
+    /// it run, whatever one module says.
+    pub(crate) fn evades_masks(&self) -> bool {
+        evades_masks(&self.kind, self.labelled, &self.operation)
+    }
+
     /// The ruling that still holds, with the record of its decision.
     pub(crate) fn remembered(
         &self,
@@ -213,6 +219,19 @@ fn gap(kind: &Kind, labelled: bool, operation: &Operation) -> Option<&'static st
         Kind::Other => Some("this kind of statement is not understood yet"),
         _ => None,
     }
+}
+
+/// Whether rows of it reach the client, or a name of the session, in a way that no mask follows.
+fn evades_masks(kind: &Kind, labelled: bool, operation: &Operation) -> bool {
+    matches!(
+        kind,
+        Kind::Copy { .. }
+            | Kind::Declare { .. }
+            | Kind::Prepare { .. }
+            | Kind::Explain { .. }
+            | Kind::Modify { .. }
+            | Kind::Call
+    ) && gap(kind, labelled, operation).is_some()
 }
 
 /// Who decides about a statement.

@@ -9,24 +9,25 @@ mod evidence;
 mod names;
 mod refuse;
 mod rule;
+mod scripts;
 mod server;
 mod understand;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::{pending, poll_fn},
     sync::Arc,
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::Session as Caller;
 use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
-use self::understand::{OwnAnswer, Script};
+use self::{scripts::Scripts, understand::OwnAnswer};
 use crate::metrics::{self, SessionCounts};
 
 use super::{
@@ -46,6 +47,11 @@ use super::{
 
 /// How long a client may take to close its side, once it has been told that the session is over.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// The client's messages wait while so many replies are expected. More than a backend can owe
+/// without having sent any: its buffer of 8 KiB (PqSendBufferSize) goes out when it is full, also
+/// without a Sync, and the shortest reply has five bytes.
+const QUEUED: usize = 16_384;
 
 /// Who a session belongs to, and what it may use.
 pub(crate) struct Grounds {
@@ -142,7 +148,7 @@ pub(crate) struct Session {
     ground_checked: Instant,
     ground_fingerprint: Option<String>,
     stale: bool,
-    scripts: HashMap<Bytes, Arc<Script>>,
+    scripts: Scripts,
     own: OwnAnswer,
 
     /// The last record that output waits for.
@@ -200,7 +206,7 @@ impl Session {
             ground_checked: now,
             ground_fingerprint: None,
             stale: true,
-            scripts: HashMap::new(),
+            scripts: Scripts::default(),
             own: OwnAnswer::default(),
             evidence: None,
             client_pass: 0,
@@ -338,6 +344,7 @@ impl Session {
     /// hit it, and the backend keeps up.
     fn ready_for_client(&self) -> bool {
         self.cancelling.is_none()
+            && self.queue.len() < QUEUED
             && self.sockets.to_upstream.len() < super::sockets::HIGH_WATER
             && self.sockets.to_client.len() < super::sockets::HIGH_WATER
     }

@@ -10,6 +10,7 @@ use chaperone_sql::Kind;
 use super::{End, Session, refuse};
 use crate::postgres::{
     decide::{Decider, Permit, Statement, decider, unix_seconds},
+    disclosure::shows_anything,
     refusal::{Refusal, denial_sqlstate, sqlstate},
     shared::ActiveSet,
 };
@@ -96,6 +97,21 @@ impl Session {
             in_transaction: self.in_transaction(),
         };
         let (ruling, decision) = self.rule(&active, statement, &context)?;
+        let passes = matches!(ruling.verdict, Verdict::Allow | Verdict::RequireApproval(_));
+        if passes && statement.evades_masks() {
+            let caller = &self.grounds.caller;
+            let (raw, _) = shows_anything(&active.set, caller, &statement.operation, &context);
+            if !raw {
+                let refusal = Refusal::new(
+                    sqlstate::NOT_UNDERSTOOD,
+                    "masks-evaded",
+                    "masks apply to this caller, and rows that leave in this way cannot be masked",
+                )
+                .hint("use SELECT; a module in incomplete_facts does not change this");
+                let request = self.record_refusal(statement, &refusal)?;
+                return Ok(Err(refusal.request(request)));
+            }
+        }
         let parameters = context.parameters;
         match &ruling.verdict {
             Verdict::Allow => {

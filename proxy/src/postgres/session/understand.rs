@@ -48,8 +48,6 @@ pub(super) struct OwnAnswer {
 
 /// The statement name that our questions use: never the unnamed one, which is the client's.
 const OWN: &[u8] = b"_chaperone";
-/// So many texts are remembered per session.
-const REMEMBERED: usize = 2_000;
 
 impl Session {
     /// Understands a text. Remembers it as long as nothing that its meaning depends on changes.
@@ -117,9 +115,6 @@ impl Session {
             statements,
         });
         if self.ground.is_some() {
-            if self.scripts.len() >= REMEMBERED {
-                self.scripts.clear();
-            }
             self.scripts.insert(text, Arc::clone(&script));
         }
         Ok(Ok(script))
