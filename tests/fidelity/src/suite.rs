@@ -42,6 +42,9 @@ const TRACED: [&str; 9] = [
     "transaction",
 ];
 
+/// Seconds for one test of `libpq_pipeline`; direct, none takes two.
+const PATIENCE: &str = "15";
+
 impl Suite {
     pub const ALL: [Suite; 3] = [Suite::Pipeline, Suite::Regression, Suite::Isolation];
 
@@ -169,9 +172,12 @@ fn pipeline(stage: &Stage, source: &Path, output: &Path) -> Result<BTreeMap<Stri
     let program = folder.join("libpq_pipeline");
     let library = source.join("src/interfaces/libpq");
     let ask = |arguments: &[&str]| {
-        let mut command = Command::new(&program);
+        // What hangs has failed.
+        let mut command = Command::new("timeout");
         stage.environment(&mut command);
         command
+            .arg(PATIENCE)
+            .arg(&program)
             .env("LD_LIBRARY_PATH", &library)
             .args(arguments)
             .output()
