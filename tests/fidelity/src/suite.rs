@@ -93,10 +93,15 @@ impl Suite {
     }
 }
 
+/// The package's own folder of programs: what is on the PATH may be links to it.
+fn programs() -> Result<PathBuf> {
+    let server = fs::canonicalize(find_binaries()?.join("postgres")).context("find postgres")?;
+    Ok(server.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
 /// A test program that Debian's server package brings.
 fn tool(name: &str) -> Result<PathBuf> {
-    let binaries = find_binaries()?;
-    let beside = binaries.join("../lib/pgxs/src/test").join(name);
+    let beside = programs()?.join("../lib/pgxs/src/test").join(name);
     if beside.is_file() {
         Ok(beside)
     } else {
@@ -124,7 +129,7 @@ fn regress(
         .arg(format!("--inputdir={}", input.display()))
         .arg(format!("--outputdir={}", output.display()))
         .arg(format!("--dlpath={}", input.display()))
-        .arg(format!("--bindir={}", find_binaries()?.display()))
+        .arg(format!("--bindir={}", programs()?.display()))
         .args(["--host=127.0.0.1", "--max-concurrent-tests=20"])
         .args(["--encoding=UTF8", "--no-locale"])
         .arg(format!("--port={}", stage.port()))
@@ -150,7 +155,14 @@ fn regress(
             }
         }
     }
-    child.wait().context("wait for the suite")?;
+    let status = child.wait().context("wait for the suite")?;
+    if outcomes.is_empty() {
+        return Err(Error::Program {
+            program: program.display().to_string(),
+            status: status.to_string(),
+            output: "no test ran; what it said is above".to_owned(),
+        });
+    }
     Ok(outcomes)
 }
 
