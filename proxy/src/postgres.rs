@@ -32,7 +32,8 @@ mod upstream;
 pub(crate) use decide::{Decider, Ground, Statement, decider};
 pub(crate) use mask::survives;
 pub(crate) use refusal::denial_sqlstate;
-pub(crate) use upstream::{Endpoint, dial};
+pub(crate) use startup::Parameters;
+pub(crate) use upstream::{Endpoint, Login, UpstreamError, connect};
 
 pub use budget::Budgets;
 pub use cancel::Cancels;

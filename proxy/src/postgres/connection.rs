@@ -255,20 +255,7 @@ async fn start(
         Ok(upstream) => upstream,
         Err(error) => {
             tracing::error!(target = %backend.name, %error, "the backend takes no session");
-            let refusal = match &error {
-                upstream::UpstreamError::Refused(code) if code.starts_with("22") => Refusal::new(
-                    sqlstate::INVALID_AUTHORIZATION,
-                    "backend-refused",
-                    "the backend refuses a start-up parameter",
-                ),
-                _ => Refusal::new(
-                    sqlstate::CONNECTION_FAILURE,
-                    "backend-unreachable",
-                    "the backend is not reachable or does not let Chaperone in",
-                ),
-            }
-            .hint("tell the operator of Chaperone");
-            return Err(Failed::Told(stream, refusal));
+            return Err(Failed::Told(stream, error.refusal()));
         }
     };
     let (clear, mut sealed) = audit::session_start(

@@ -1,21 +1,25 @@
 //! The backend connection of one session, opened and authenticated by Chaperone with its own
 //! credentials.
 
+mod authenticate;
+mod binding;
+mod question;
+
 use std::{io, sync::Arc};
 
 use bytes::BytesMut;
-use postgres_protocol::authentication::{
-    md5_hash,
-    sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256},
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{self, CertificateError, pki_types::ServerName},
+};
 
 use super::{
-    protocol::{self, Fields, Malformed, SSL_REQUEST, backend, frontend},
+    protocol::{self, Malformed, SSL_REQUEST, backend},
+    refusal::{Refusal, sqlstate},
     report::Report,
     startup::{self, CancelKey, Parameters},
     stream::Stream,
@@ -50,22 +54,36 @@ pub(crate) struct Upstream {
     pub(crate) rest: BytesMut,
 }
 
-/// Why there is no backend connection.
+/// Why there is no backend connection. The text is for the operator: it says how to mend it and
+/// holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
     #[error("cannot reach {0}: {1}")]
     Connect(String, io::Error),
     #[error(
-        "the backend refuses TLS; give it a certificate or set mode = \"disable\" for a local one"
+        "the backend offers no TLS and nothing was sent; give it a certificate (ssl = on), or set \
+         tls.mode = \"disable\" for a local one"
     )]
     NoTls,
     #[error("{0:?} is no name that a certificate can carry")]
     ServerName(String),
-    #[error("the backend asks for {0}, which Chaperone does not speak")]
-    Mechanism(&'static str),
+    #[error(
+        "the certificate of {host} is not accepted and nothing was sent: {reason}; it must be \
+         valid, for that name, and by an authority in tls.ca"
+    )]
+    Certificate { host: String, reason: String },
+    #[error("the backend asks for {0} and was given nothing; {MEND}")]
+    Method(&'static str),
+    #[error(
+        "the backend lets {0} in without the password that is configured, as an impostor would; \
+         {MEND}, or remove password_file for a local backend"
+    )]
+    Unasked(String),
+    #[error("the backend lets {0} in over the network without a password; {MEND}")]
+    Open(String),
     #[error("the backend asks for a password and the role has no password_file")]
     NoPassword,
-    #[error("SCRAM: {0}")]
+    #[error("the backend does not prove that it knows the password (SCRAM): {0}")]
     Scram(io::Error),
     /// The backend said no, with its SQLSTATE. Its message is the operator's, not the client's.
     #[error("the backend refuses the log-in with SQLSTATE {0}")]
@@ -75,6 +93,50 @@ pub(crate) enum UpstreamError {
     #[error("the backend does not speak the protocol: {0}")]
     Malformed(#[from] Malformed),
 }
+
+/// What to do about a backend that authenticates in another way.
+const MEND: &str = "at the backend set password_encryption = 'scram-sha-256', set the log-in's \
+                    password again, and have pg_hba.conf ask for scram-sha-256";
+
+impl UpstreamError {
+    /// What the client is told: enough to tell whose fault it is, and no name of the backend's.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let (code, message, hint) = match self {
+            Self::Refused(code) if code.starts_with("22") => {
+                return Refusal::new(
+                    sqlstate::INVALID_AUTHORIZATION,
+                    "backend-refused",
+                    "the backend refuses a start-up parameter",
+                )
+                .hint(OPERATOR);
+            }
+            Self::NoTls | Self::ServerName(_) | Self::Certificate { .. } => (
+                "backend-certificate",
+                "the connection to the backend cannot be protected by TLS as configured",
+                OPERATOR.to_owned(),
+            ),
+            Self::Method(_) | Self::Unasked(_) | Self::Open(_) => (
+                "backend-authentication",
+                "the backend does not ask for a password by SCRAM-SHA-256, and Chaperone answers \
+                 nothing else",
+                format!("{OPERATOR}: {MEND}"),
+            ),
+            Self::NoPassword | Self::Scram(_) | Self::Refused(_) => (
+                "backend-refused",
+                "the backend does not let Chaperone in",
+                OPERATOR.to_owned(),
+            ),
+            Self::Connect(..) | Self::Io(_) | Self::Malformed(_) => (
+                "backend-unreachable",
+                "the backend is not reachable",
+                OPERATOR.to_owned(),
+            ),
+        };
+        Refusal::new(sqlstate::CONNECTION_FAILURE, code, message).hint(hint)
+    }
+}
+
+const OPERATOR: &str = "tell the operator of Chaperone";
 
 /// Connects and logs in; the client's start-up parameters go on verbatim.
 pub(crate) async fn connect(
@@ -87,8 +149,11 @@ pub(crate) async fn connect(
     startup::startup_message(&mut out, &login.user, &login.database, parameters);
     stream.write_all(&out).await?;
     stream.flush().await?;
-    let mut reader = Reader::default();
-    authenticate(&mut stream, &mut reader, login).await?;
+    let mut reader = Reader {
+        buffer: BytesMut::new(),
+        limit: Reader::START_UP,
+    };
+    authenticate::authenticate(&mut stream, &mut reader, login).await?;
     let mut greeting = BytesMut::new();
     let mut key = None;
     loop {
@@ -122,7 +187,7 @@ pub(crate) async fn cancel(endpoint: &Endpoint, key: &CancelKey) -> Result<(), U
 }
 
 /// Connects, with TLS where it is configured; nothing is said yet.
-pub(crate) async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
+async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
     let named =
         |error| UpstreamError::Connect(format!("{}:{}", endpoint.host, endpoint.port), error);
     if endpoint.host.starts_with('/') {
@@ -147,161 +212,29 @@ pub(crate) async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
     }
     let tls = TlsConnector::from(Arc::clone(config))
         .connect(name, tcp)
-        .await?;
+        .await
+        .map_err(|error| handshake(endpoint, error))?;
     Ok(Stream::Tls(Box::new(tls.into())))
 }
 
-async fn authenticate(
-    stream: &mut Stream,
-    reader: &mut Reader,
-    login: &Login,
-) -> Result<(), UpstreamError> {
-    let password = || login.password.as_deref().ok_or(UpstreamError::NoPassword);
-    loop {
-        let (kind, message) = reader.next(stream).await?;
-        match kind {
-            backend::AUTHENTICATION => {}
-            backend::ERROR_RESPONSE => return Err(refused(&message)),
-            backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => continue,
-            other => return Err(Malformed::UnknownType(other).into()),
-        }
-        let mut fields = Fields::new("Authentication", body(&message));
-        match fields.u32()? {
-            0 => return Ok(()),
-            3 => {
-                // A clear password is only given where nobody listens in.
-                if !stream.is_tls() && !matches!(stream, Stream::Unix(_)) {
-                    return Err(UpstreamError::Mechanism(
-                        "a clear-text password without TLS",
-                    ));
+fn handshake(endpoint: &Endpoint, error: io::Error) -> UpstreamError {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(reason)) => UpstreamError::Certificate {
+            host: endpoint.host.clone(),
+            reason: match reason {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "it is by an authority that is not in tls.ca".to_owned()
                 }
-                send_password(stream, password()?.as_bytes()).await?;
-            }
-            5 => {
-                let salt = fields.u32()?.to_be_bytes();
-                let hash = md5_hash(login.user.as_bytes(), password()?.as_bytes(), salt);
-                send_password(stream, hash.as_bytes()).await?;
-            }
-            10 => scram(stream, reader, fields, password()?).await?,
-            2 => return Err(UpstreamError::Mechanism("Kerberos")),
-            7..=9 => return Err(UpstreamError::Mechanism("GSSAPI or SSPI")),
-            _ => return Err(UpstreamError::Mechanism("an unknown method")),
-        }
+                other => other.to_string(),
+            },
+        },
+        _ => UpstreamError::Io(error),
     }
-}
-
-/// SCRAM-SHA-256 (RFC 5802, RFC 7677), bound to the TLS channel where there is one (RFC 5929,
-/// tls-server-end-point) and the backend offers it.
-async fn scram(
-    stream: &mut Stream,
-    reader: &mut Reader,
-    mut offered: Fields<'_>,
-    password: &str,
-) -> Result<(), UpstreamError> {
-    let (mut plain, mut plus) = (false, false);
-    loop {
-        match offered.cstr()? {
-            b"" => break,
-            name if name == SCRAM_SHA_256.as_bytes() => plain = true,
-            name if name == SCRAM_SHA_256_PLUS.as_bytes() => plus = true,
-            _ => {}
-        }
-    }
-    let bound = stream.peer_certificate().and_then(end_point_digest);
-    let (mechanism, binding) = match (plus, plain, bound) {
-        (true, _, Some(digest)) => (
-            SCRAM_SHA_256_PLUS,
-            ChannelBinding::tls_server_end_point(digest),
-        ),
-        // "y" (could bind, server offers none) only where we could.
-        (false, true, Some(_)) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-        (_, true, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
-        _ => return Err(UpstreamError::Mechanism("no SCRAM mechanism that is known")),
-    };
-    let mut scram = ScramSha256::new(password.as_bytes(), binding);
-    let mut out = BytesMut::new();
-    protocol::message(&mut out, frontend::PASSWORD, |out| {
-        protocol::cstr(out, mechanism.as_bytes());
-        let first = scram.message();
-        out.extend_from_slice(&u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend_from_slice(first);
-    });
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    let server_first = sasl_step(stream, reader, 11).await?;
-    scram
-        .update(body_after_code(&server_first))
-        .map_err(UpstreamError::Scram)?;
-    let mut out = BytesMut::new();
-    protocol::message(&mut out, frontend::PASSWORD, |out| {
-        out.extend_from_slice(scram.message());
-    });
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    let server_final = sasl_step(stream, reader, 12).await?;
-    scram
-        .finish(body_after_code(&server_final))
-        .map_err(UpstreamError::Scram)
-}
-
-/// The hash of the server's certificate that RFC 5929 section 4.1 asks for: SHA-256 for
-/// certificates signed with MD5, SHA-1 or SHA-256, else the signature's own hash. Certificates
-/// signed with anything but SHA-256 are left unbound rather than bound wrongly.
-fn end_point_digest(certificate: &[u8]) -> Option<Vec<u8>> {
-    /// DER of the object identifiers sha256WithRSAEncryption and ecdsa-with-SHA256.
-    const SHA256_SIGNATURES: [&[u8]; 2] = [
-        &[
-            0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b,
-        ],
-        &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02],
-    ];
-    // The signature algorithm stands in the outer sequence, within the last bytes before the
-    // signature itself; it is the same as the one inside the signed part.
-    SHA256_SIGNATURES
-        .iter()
-        .any(|oid| certificate.windows(oid.len()).any(|window| window == *oid))
-        .then(|| {
-            ring::digest::digest(&ring::digest::SHA256, certificate)
-                .as_ref()
-                .to_vec()
-        })
-}
-
-async fn sasl_step(
-    stream: &mut Stream,
-    reader: &mut Reader,
-    wanted: u32,
-) -> Result<BytesMut, UpstreamError> {
-    let (kind, message) = reader.next(stream).await?;
-    match kind {
-        backend::ERROR_RESPONSE => Err(refused(&message)),
-        backend::AUTHENTICATION => {
-            let code = Fields::new("Authentication", body(&message)).u32()?;
-            if code == wanted {
-                Ok(message)
-            } else {
-                Err(Malformed::Invalid("Authentication").into())
-            }
-        }
-        other => Err(Malformed::UnknownType(other).into()),
-    }
-}
-
-async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), UpstreamError> {
-    let mut out = BytesMut::new();
-    protocol::message(&mut out, frontend::PASSWORD, |out| {
-        protocol::cstr(out, password);
-    });
-    stream.write_all(&out).await?;
-    Ok(stream.flush().await?)
 }
 
 fn body(message: &[u8]) -> &[u8] {
     message.get(protocol::HEADER..).unwrap_or_default()
-}
-
-fn body_after_code(message: &[u8]) -> &[u8] {
-    message.get(protocol::HEADER + 4..).unwrap_or_default()
 }
 
 fn refused(message: &[u8]) -> UpstreamError {
@@ -311,21 +244,22 @@ fn refused(message: &[u8]) -> UpstreamError {
     }
 }
 
-/// Whole messages from a stream, for the start-up only.
-#[derive(Default)]
+/// Whole messages from a stream, outside of sessions.
 struct Reader {
     buffer: BytesMut,
+    /// The longest message taken.
+    limit: usize,
 }
 
 impl Reader {
     /// No start-up message is longer than this.
-    const LIMIT: usize = 1 << 20;
+    const START_UP: usize = 1 << 20;
 
     async fn next(&mut self, stream: &mut Stream) -> Result<(u8, BytesMut), UpstreamError> {
         loop {
             if let Some((kind, length)) = protocol::header(&self.buffer)? {
-                if length > Self::LIMIT {
-                    return Err(Malformed::Invalid("start-up").into());
+                if length > self.limit {
+                    return Err(Malformed::Invalid("length").into());
                 }
                 if self.buffer.len() >= length {
                     return Ok((kind, self.buffer.split_to(length)));

@@ -15,6 +15,7 @@ pub mod net;
 pub mod policies;
 pub mod postgres;
 pub mod psql;
+pub mod relay;
 pub mod tls;
 pub mod wire;
 
@@ -23,4 +24,5 @@ pub use error::{Error, Result};
 pub use issuer::Issuer;
 pub use postgres::{Account, Auth, Postgres};
 pub use psql::{Psql, PsqlSession};
+pub use relay::Relay;
 pub use tls::Ca;

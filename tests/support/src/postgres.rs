@@ -17,7 +17,7 @@ use crate::guard::Guarded;
 use crate::net::free_port;
 use crate::policies;
 use crate::psql::Psql;
-use crate::tls::{Ca, write_private};
+use crate::tls::{Ca, ServerCertificate, write_private};
 
 /// Names the folder with the server's binaries, before any other place is searched.
 pub const BINARIES_VARIABLE: &str = "CHAPERONE_TEST_PGBIN";
@@ -44,7 +44,9 @@ pub enum Auth {
 #[derive(Debug, Default)]
 pub struct PostgresOptions {
     auth: Auth,
+    hba: String,
     tls: bool,
+    certificate: Option<ServerCertificate>,
     settings: Vec<(String, String)>,
 }
 
@@ -177,6 +179,21 @@ impl PostgresOptions {
         self
     }
 
+    /// As [`PostgresOptions::tls`], with a certificate of somebody else's making.
+    #[must_use]
+    pub fn certificate(mut self, certificate: ServerCertificate) -> Self {
+        self.certificate = Some(certificate);
+        self.tls()
+    }
+
+    /// Lines of `pg_hba.conf` that go before the usual ones.
+    #[must_use]
+    pub fn hba(mut self, lines: &str) -> Self {
+        self.hba.push_str(lines);
+        self.hba.push('\n');
+        self
+    }
+
     /// A further server setting.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -205,12 +222,8 @@ impl PostgresOptions {
         account.own(&path)?;
         account.own(&data)?;
         initialise(&binaries, &account, &path, &data)?;
-        let ca = if self.tls {
-            Some(self.certificates(&account, &data)?)
-        } else {
-            None
-        };
-        let hba = match self.auth {
+        let ca = self.certificates(&account, &data)?;
+        let usual = match self.auth {
             Auth::Scram => {
                 "local all postgres trust\nlocal all all scram-sha-256\nhost all all all scram-sha-256\nhost replication all all scram-sha-256\n"
             }
@@ -218,7 +231,8 @@ impl PostgresOptions {
                 "local all all trust\nhost all all all trust\nlocal replication all trust\nhost replication all all trust\n"
             }
         };
-        fs::write(data.join("pg_hba.conf"), hba).context("write pg_hba.conf")?;
+        fs::write(data.join("pg_hba.conf"), format!("{}{usual}", self.hba))
+            .context("write pg_hba.conf")?;
 
         let mut attempt = 1;
         loop {
@@ -242,9 +256,17 @@ impl PostgresOptions {
         }
     }
 
-    fn certificates(&self, account: &Account, data: &Path) -> Result<Ca> {
-        let ca = Ca::new()?;
-        ca.issue_loopback()?.write(data, "server")?;
+    fn certificates(&self, account: &Account, data: &Path) -> Result<Option<Ca>> {
+        let (ca, certificate) = match (self.tls, &self.certificate) {
+            (false, _) => return Ok(None),
+            (true, Some(certificate)) => (None, certificate.clone()),
+            (true, None) => {
+                let ca = Ca::new()?;
+                let certificate = ca.issue_loopback()?;
+                (Some(ca), certificate)
+            }
+        };
+        certificate.write(data, "server")?;
         account.own(&data.join("server.crt"))?;
         account.own(&data.join("server.key"))?;
         Ok(ca)

@@ -54,10 +54,21 @@ impl Ca {
     /// # Errors
     /// A name that fits no certificate.
     pub fn issue(&self, names: &[&str]) -> Result<ServerCertificate> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).map_err(certificate)?;
-        let common = names.first().cloned().unwrap_or_default();
-        params.distinguished_name.push(DnType::CommonName, common);
+        self.sign(server(names)?)
+    }
+
+    /// One whose time is over.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_expired(&self, names: &[&str]) -> Result<ServerCertificate> {
+        let mut params = server(names)?;
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Result<ServerCertificate> {
         let key = KeyPair::generate().map_err(certificate)?;
         let signed = params.signed_by(&key, &self.issuer).map_err(certificate)?;
         Ok(ServerCertificate {
@@ -85,6 +96,14 @@ impl ServerCertificate {
         fs::write(&path, &self.certificate).context(format!("write {}", path.display()))?;
         write_private(&folder.join(format!("{name}.key")), &self.key)
     }
+}
+
+fn server(names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let common = names.first().cloned().unwrap_or_default();
+    let mut params = CertificateParams::new(names).map_err(certificate)?;
+    params.distinguished_name.push(DnType::CommonName, common);
+    Ok(params)
 }
 
 /// Writes a file that only its owner may read.

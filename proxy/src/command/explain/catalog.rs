@@ -1,13 +1,11 @@
 //! The catalog as a session of the role would see it, read on a connection of our own.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use chaperone_sql::{Catalog, SessionView, Snapshot, SnapshotError};
-use tokio_postgres::{NoTls, SimpleQueryMessage, config::ChannelBinding, config::SslMode};
 
 use crate::config::Role;
-use crate::postgres::{Endpoint, TargetOptions, dial};
+use crate::postgres::{Endpoint, Login, Parameters, TargetOptions, UpstreamError, connect};
 
 /// The whole look takes at most this long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +17,7 @@ pub enum CatalogError {
     #[error(
         "target {target}: {reason}. Mend host, port and tls of the target, or start its database"
     )]
-    Dial {
+    Connection {
         /// Which.
         target: String,
         /// Why.
@@ -67,47 +65,46 @@ async fn ask(target: &TargetOptions, role: &Role) -> Result<(Catalog, SessionVie
         port: target.port,
         tls: target.tls.clone(),
     };
-    let stream = dial(&endpoint).await.map_err(|error| CatalogError::Dial {
-        target: target.name.clone(),
-        reason: error.to_string(),
-    })?;
-    let failed = |error: tokio_postgres::Error| CatalogError::Database {
-        target: target.name.clone(),
-        login: role.login.clone(),
-        reason: match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
+    let login = Login {
+        user: role.login.clone(),
+        password: role
+            .password
+            .as_ref()
+            .and_then(|secret| secret.expose_str())
+            .map(str::to_owned),
+        database: target.database.clone(),
+    };
+    let name = (b"application_name".to_vec(), b"chaperone explain".to_vec());
+    let parameters = Parameters {
+        list: vec![name],
+        ..Parameters::default()
+    };
+    let failed = |error: UpstreamError| match error {
+        UpstreamError::Refused(_) | UpstreamError::NoPassword => CatalogError::Database {
+            target: target.name.clone(),
+            login: role.login.clone(),
+            reason: error.to_string(),
+        },
+        other => CatalogError::Connection {
+            target: target.name.clone(),
+            reason: other.to_string(),
         },
     };
-    let mut options = tokio_postgres::Config::new();
-    options
-        .user(&role.login)
-        .dbname(&target.database)
-        .application_name("chaperone explain")
-        // TLS has been taken care of.
-        .ssl_mode(SslMode::Disable)
-        .channel_binding(ChannelBinding::Disable);
-    if let Some(password) = &role.password {
-        options.password(password.expose());
-    }
-    let (client, connection) = options.connect_raw(stream, NoTls).await.map_err(failed)?;
-    let driver = tokio::spawn(connection);
     let answer = |error| CatalogError::Answer {
         target: target.name.clone(),
         error,
     };
+    let mut upstream = connect(&endpoint, &login, &parameters)
+        .await
+        .map_err(failed)?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    client.simple_query(begin).await.map_err(failed)?;
+    upstream.ask(begin).await.map_err(failed)?;
     let mut snapshot = Snapshot::new();
     for (index, query) in Snapshot::QUERIES.iter().enumerate() {
-        for message in client.simple_query(query).await.map_err(failed)? {
-            if let SimpleQueryMessage::Row(row) = message {
-                let row: Vec<Option<&str>> = (0..row.len()).map(|at| row.get(at)).collect();
-                snapshot.push_row(index, &row).map_err(answer)?;
-            }
+        for row in upstream.ask(query).await.map_err(failed)? {
+            let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+            snapshot.push_row(index, &row).map_err(answer)?;
         }
     }
-    drop(client);
-    let _ = driver.await;
     snapshot.finish().map_err(answer)
 }
