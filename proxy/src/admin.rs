@@ -4,6 +4,7 @@
 //! providers that the data path trusts. There is no CORS header, so no web page can use it.
 
 mod api;
+mod seats;
 mod serve;
 
 use std::sync::Arc;

@@ -1,21 +1,40 @@
 //! The listener, with TLS or without.
+//!
+//! Whoever can reach it can open connections, so each has little time for each step, and a new
+//! caller is let in whatever the others do.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::serve::{Listener, ListenerExt as _};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    time::timeout,
+use axum::Router;
+use hyper::{server::conn::http1, service::Service as _, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
 
-use super::{Admin, api};
+use super::{
+    Admin, api,
+    seats::{Seat, Seats},
+};
 
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes and accepted connections that wait at once.
-const WAITING: usize = 64;
+/// Longest wait for the head of a request, the first one and each later one.
+const HEAD: Duration = Duration::from_secs(5);
+/// Largest head, in bytes; it holds a token.
+const HEAD_BYTES: usize = 128 << 10;
+/// Most connections at once.
+const CONNECTIONS: usize = 256;
+/// Pause after the system gave no connection, for want of descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the API cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -56,32 +75,13 @@ impl Server {
         let bind = |error| ServeError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let (stop, mut stopped) = watch::channel(false);
-        let stopping = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
+        let (stop, stopped) = watch::channel(false);
+        let callers = Callers {
+            tls: tls.map(TlsAcceptor::from),
+            router: api::router(admin),
+            stopped,
         };
-        let router = api::router(admin);
-        let task = tokio::spawn(async move {
-            let served = match tls {
-                Some(config) => {
-                    let listener = Tls::new(listener, address, TlsAcceptor::from(config));
-                    axum::serve(listener, router)
-                        .with_graceful_shutdown(stopping)
-                        .await
-                }
-                None => {
-                    let listener = listener.tap_io(|stream| {
-                        let _ = stream.set_nodelay(true);
-                    });
-                    axum::serve(listener, router)
-                        .with_graceful_shutdown(stopping)
-                        .await
-                }
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "the admin API ended");
-            }
-        });
+        let task = tokio::spawn(callers.accept(listener));
         Ok(Self {
             address,
             stop,
@@ -108,59 +108,92 @@ impl Drop for Server {
     }
 }
 
-/// Handshakes in tasks of their own, so that a silent client holds up nobody.
-struct Tls {
-    address: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    task: tokio::task::JoinHandle<()>,
+/// Everything that a connection needs.
+#[derive(Clone)]
+struct Callers {
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stopped: watch::Receiver<bool>,
 }
 
-impl Tls {
-    fn new(mut listener: TcpListener, address: SocketAddr, acceptor: TlsAcceptor) -> Self {
-        let (done, ready) = mpsc::channel(WAITING);
-        let permits = Arc::new(tokio::sync::Semaphore::new(WAITING));
-        let task = tokio::spawn(async move {
-            loop {
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                    return;
-                };
-                // Retries by itself.
-                let (stream, peer) = Listener::accept(&mut listener).await;
-                let (acceptor, done) = (acceptor.clone(), done.clone());
-                tokio::spawn(async move {
-                    let _permit = permit;
-                    if let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        let _ = done.send((stream, peer)).await;
+impl Callers {
+    /// Takes connections until it is told to stop, and waits for the last of them.
+    async fn accept(mut self, listener: TcpListener) {
+        let seats = Seats::new(CONNECTIONS);
+        let mut open = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = told(&mut self.stopped) => break,
+                Some(_) = open.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((tcp, peer)) => {
+                        if let Some(seat) = seats.take(peer.ip()) {
+                            open.spawn(self.clone().serve(tcp, Arc::new(seat)));
+                        }
                     }
-                });
+                    Err(error) => {
+                        tracing::warn!(%error, "the admin API took no connection");
+                        sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        while open.join_next().await.is_some() {}
+    }
+
+    async fn serve(self, tcp: TcpStream, seat: Arc<Seat>) {
+        let _ = tcp.set_nodelay(true);
+        tokio::select! {
+            () = seat.wanted() => {}
+            () = self.talk(tcp, &seat) => {}
+        }
+    }
+
+    async fn talk(mut self, tcp: TcpStream, seat: &Arc<Seat>) {
+        let Some(acceptor) = self.tls.clone() else {
+            return self.answer(tcp, seat).await;
+        };
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE, acceptor.accept(tcp)) => shaken,
+            () = told(&mut self.stopped) => return,
+        };
+        if let Ok(Ok(stream)) = shaken {
+            self.answer(stream, seat).await;
+        }
+    }
+
+    async fn answer(
+        mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        seat: &Arc<Seat>,
+    ) {
+        let routes = TowerToHyperService::new(self.router);
+        let service = service_fn(|request| {
+            let busy = seat.busy();
+            let answer = routes.call(request);
+            async move {
+                let _busy = busy;
+                answer.await
             }
         });
-        Self {
-            address,
-            ready,
-            task,
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        // What goes wrong on a connection is the caller's to notice.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = told(&mut self.stopped) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         }
     }
 }
 
-impl Drop for Tls {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
