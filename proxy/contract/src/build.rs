@@ -1,8 +1,31 @@
 //! Builders that make a policy's answer read like a sentence.
 
 use crate::{
-    Abilities, Approval, Budget, Decision, Limits, Manifest, Mask, Reason, Transform, Verdict,
+    Abilities, Approval, Budget, Decision, Limits, Manifest, Mask, Object, Reason, Transform,
+    Verdict,
 };
+
+impl Object {
+    /// The path with dots between its parts, `public.patients`. A part that has a dot or a quotation
+    /// mark of its own is quoted, so that no object can take another one's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut name = String::new();
+        for part in &self.path {
+            if !name.is_empty() {
+                name.push('.');
+            }
+            if part.is_empty() || part.contains(['.', '"']) {
+                name.push('"');
+                name.push_str(&part.replace('"', "\"\""));
+                name.push('"');
+            } else {
+                name.push_str(part);
+            }
+        }
+        name
+    }
+}
 
 impl Reason {
     /// `code` is recorded in clear and must not carry data; `message` goes to the caller.
@@ -195,5 +218,31 @@ impl Manifest {
     pub fn settings_schema(mut self, schema: impl Into<String>) -> Self {
         self.settings_schema = schema.into();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Actions, Labels, Object};
+
+    #[test]
+    fn names_cannot_be_taken() {
+        let name = |path: &[&str]| {
+            let path = path.iter().map(|part| (*part).to_owned()).collect();
+            let (kind, actions, labels) = ("table".into(), Actions::READ, Labels::CLEAR);
+            Object {
+                kind,
+                path,
+                actions,
+                labels,
+            }
+            .name()
+        };
+        assert_eq!(name(&["public", "patients"]), "public.patients");
+        assert_eq!(name(&["billing"]), "billing");
+        assert_eq!(name(&[]), "");
+        assert_eq!(name(&["public.staff", "x"]), "\"public.staff\".x");
+        assert_eq!(name(&["public", "staff.x"]), "public.\"staff.x\"");
+        assert_eq!(name(&["", "a\"b"]), "\"\".\"a\"\"b\"");
     }
 }
