@@ -249,10 +249,10 @@ fn function_calls_are_refused() {
         Step::Quiet,
     ];
     let direct = rig.direct().play(&steps);
-    let proxied = rig.open().play(&steps);
+    let proxied = rig.ruled().play(&steps);
     // What the server says of a function that does not exist.
     assert_eq!(direct.without_error_texts(), proxied.without_error_texts());
-    let said = rig.open().ask(&function_call(2026));
+    let said = rig.ruled().ask(&function_call(2026));
     assert_eq!(said.sqlstates(), ["0A000"], "{said}");
 }
 

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::{
-    Context, Limits, Operation, Session as Caller, Transform, Value, Verdict,
+    Actions, Context, Limits, Operation, Session as Caller, SqlFacts, Transform, Value, Verdict,
 };
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
@@ -54,6 +54,8 @@ pub(crate) struct Statement {
     pub(crate) labelled: bool,
     pub(crate) effects: Effects,
     pub(crate) ground: Ground,
+    /// Nothing is known but its text, which may be several statements or do anything.
+    pub(crate) opaque: bool,
     columns: Vec<Column>,
     width_known: bool,
     /// Its record, once there is one.
@@ -103,12 +105,46 @@ impl Statement {
             labelled,
             effects,
             ground,
+            opaque: false,
             columns,
             width_known,
             recorded: OnceLock::new(),
             shape: OnceLock::new(),
             reach: OnceLock::new(),
             memo: Mutex::new(None),
+        }
+    }
+
+    /// A text of which nothing is known, for the reason given.
+    pub(crate) fn opaque(command: &str, text: &[u8], gap: String, ground: Ground) -> Self {
+        let operation = Operation {
+            protocol: "postgresql".to_owned(),
+            command: command.to_owned(),
+            actions: Actions::all(),
+            text: String::from_utf8_lossy(text).into_owned(),
+            gaps: vec![gap],
+            sql: Some(SqlFacts::default()),
+            ..Operation::default()
+        };
+        let facts = Facts {
+            span: 0..text.len(),
+            kind: Kind::Other,
+            operation,
+            labelled: true,
+            columns: Vec::new(),
+            width_known: false,
+            effects: Effects {
+                catalog: true,
+                settings: true,
+                temp: true,
+                volatile: true,
+                read_only: false,
+            },
+            parameters: 0,
+        };
+        Self {
+            opaque: true,
+            ..Self::of_text(Bytes::copy_from_slice(text), 0, facts, ground)
         }
     }
 
@@ -131,6 +167,7 @@ impl Statement {
                 ..self.effects
             },
             ground: self.ground.clone(),
+            opaque: self.opaque,
             columns: self.columns.clone(),
             width_known: self.width_known,
             recorded: OnceLock::new(),
@@ -152,7 +189,7 @@ impl Statement {
     /// Whether its rows would pass by the masks. Only a set without any mask for this caller may let
     /// it run, whatever one module says.
     pub(crate) fn evades_masks(&self) -> bool {
-        evades_masks(&self.kind, self.labelled, &self.operation)
+        self.opaque || evades_masks(&self.kind, self.labelled, &self.operation)
     }
 
     /// The ruling that still holds, with the record of its decision.
@@ -301,8 +338,8 @@ pub(crate) struct Permit {
     pub(crate) parameters: Vec<Value>,
     /// The request that it was decided for, as the client is told.
     pub(crate) request: Uuid,
-    /// Whether messages about it may be passed on, once that was asked.
-    tells: OnceLock<bool>,
+    /// Whether the set would show anything of it, once that was asked.
+    shows: OnceLock<bool>,
 }
 
 static NO_LIMITS: Limits = Limits {
@@ -336,7 +373,7 @@ impl Permit {
                 approval,
                 parameters,
                 request,
-                tells: OnceLock::new(),
+                shows: OnceLock::new(),
             })
         })
     }
@@ -350,7 +387,7 @@ impl Permit {
             approval: None,
             parameters: Vec::new(),
             request,
-            tells: OnceLock::new(),
+            shows: OnceLock::new(),
         })
     }
 
@@ -374,23 +411,31 @@ impl Permit {
     /// Whether what the backend says about it may be passed on as it is: see
     /// [`disclosure`].
     pub(crate) fn may_tell(&self, caller: &Arc<Caller>) -> bool {
-        let Some((_, set)) = &self.ruling else {
+        if self.ruling.is_none() {
             // What the host's own rules allow evaluates nothing; what it settles is told of with
             // the statements that put it off.
             return true;
-        };
+        }
         match self.statement.reach() {
             Reach::Clear => true,
             Reach::Labelled => false,
-            Reach::Untold => *self.tells.get_or_init(|| {
-                let context = Context {
-                    parameters: self.parameters.clone(),
-                    received_at: unix_seconds(),
-                    in_transaction: false,
-                };
-                disclosure::shows_anything(set, caller, &self.statement.operation, &context).0
-            }),
+            Reach::Untold => self.shows_anything(caller),
         }
+    }
+
+    /// Whether the set that let it run would show everything of it, also what nobody understands.
+    fn shows_anything(&self, caller: &Arc<Caller>) -> bool {
+        let Some((_, set)) = &self.ruling else {
+            return false;
+        };
+        *self.shows.get_or_init(|| {
+            let context = Context {
+                parameters: self.parameters.clone(),
+                received_at: unix_seconds(),
+                in_transaction: false,
+            };
+            disclosure::shows_anything(set, caller, &self.statement.operation, &context).0
+        })
     }
 
     /// Whether it was let through although its facts are incomplete. Only a policy that the
@@ -414,8 +459,22 @@ impl Permit {
     }
 
     /// Compiles what leaves of each row, having checked that the answer's columns are the ones that
-    /// were understood.
+    /// were understood. Where they are not, rows leave only as far as the set would show this caller
+    /// anything at all.
     pub(crate) fn row_plan(
+        &self,
+        columns: &[ColumnDescription],
+        formats: &[i16],
+        has_hash_key: bool,
+        caller: &Arc<Caller>,
+    ) -> Result<RowPlan, Refusal> {
+        match self.predicted_plan(columns, formats, has_hash_key) {
+            Err(_) if self.shows_anything(caller) => Ok(RowPlan::clear(columns.len())),
+            predicted => predicted,
+        }
+    }
+
+    fn predicted_plan(
         &self,
         columns: &[ColumnDescription],
         formats: &[i16],
@@ -435,10 +494,11 @@ impl Permit {
             let own_text = !statement.is_sensitive()
                 && operation.outputs.is_empty()
                 && !matches!(statement.kind, Kind::Query | Kind::Modify { .. });
-            if own_text || self.unchecked() && ruling.outputs.iter().all(reveals) {
-                return Ok(RowPlan::clear(columns.len()));
-            }
-            return Err(mismatch());
+            return if own_text {
+                Ok(RowPlan::clear(columns.len()))
+            } else {
+                Err(mismatch())
+            };
         }
         let rules = ruling.outputs.iter().zip(&operation.outputs);
         if !self.unchecked() {
@@ -504,10 +564,6 @@ pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
-}
-
-fn reveals(rule: &chaperone_policy_host::OutputRule) -> bool {
-    rule.transform == Transform::Reveal
 }
 
 fn mismatch() -> Refusal {

@@ -201,6 +201,17 @@ pub(crate) fn shows_anything(
     (passes && reveals, ruling.reads)
 }
 
+/// That a session goes on in another role than the one that it was granted.
+pub(crate) fn role_change() -> Operation {
+    Operation {
+        protocol: "postgresql".to_owned(),
+        command: "SET ROLE".to_owned(),
+        actions: Actions::CONTROL,
+        sql: Some(SqlFacts::default()),
+        ..Operation::default()
+    }
+}
+
 /// What listening to sessions that are not Chaperone's amounts to: their triggers and functions
 /// notify with whatever they like.
 pub(crate) fn foreign_notification() -> Operation {

@@ -17,6 +17,8 @@ pub(crate) struct Prepared {
     /// The client fixed a parameter to a type that is not PostgreSQL's own. Taking in a value of a
     /// domain runs its checks, which may be anything.
     pub(crate) foreign_types: bool,
+    /// Why nobody knows how the backend has read the text, where that is so.
+    pub(crate) misread: Option<String>,
 }
 
 /// A portal: a bound statement with the permit that it was bound under.

@@ -48,6 +48,7 @@ pub(crate) mod backend {
     pub(crate) const DATA_ROW: u8 = b'D';
     pub(crate) const EMPTY_QUERY_RESPONSE: u8 = b'I';
     pub(crate) const ERROR_RESPONSE: u8 = b'E';
+    pub(crate) const FUNCTION_CALL_RESPONSE: u8 = b'V';
     pub(crate) const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
     pub(crate) const NO_DATA: u8 = b'n';
     pub(crate) const NOTICE_RESPONSE: u8 = b'N';

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use chaperone_audit_log::Seq;
+use chaperone_contract::Session as Caller;
 
 use super::{decide::Permit, mask::RowPlan, protocol::ColumnDescription, refusal::Refusal};
 
@@ -82,8 +83,11 @@ impl Run {
         columns: &[ColumnDescription],
         formats: &[i16],
         has_hash_key: bool,
+        caller: &Arc<Caller>,
     ) -> Result<(), Refusal> {
-        let plan = self.permit.row_plan(columns, formats, has_hash_key)?;
+        let plan = self
+            .permit
+            .row_plan(columns, formats, has_hash_key, caller)?;
         self.plan = Some(Arc::new(plan));
         Ok(())
     }

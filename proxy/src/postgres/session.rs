@@ -7,6 +7,7 @@ mod approve;
 mod client;
 mod evidence;
 mod names;
+mod opaque;
 mod refuse;
 mod rule;
 mod scripts;

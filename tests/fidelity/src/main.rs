@@ -5,14 +5,15 @@ mod stage;
 mod suite;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chaperone_test_support::Result;
+use chaperone_test_support::{Result, error::Context as _};
 use clap::Parser;
 
 use stage::{Stage, Way};
-use suite::{Outcome, Suite};
+use suite::{Choice, Outcome, Suite};
 
 #[derive(Debug, Parser)]
 #[command(about = "Runs PostgreSQL's suites direct and through Chaperone and prints what differs")]
@@ -32,6 +33,9 @@ struct Options {
     /// Only these tests of the regression and isolation suites, and what they need
     #[arg(long, num_args = 1..)]
     tests: Vec<String>,
+    /// A schedule for the regression suite in place of its own
+    #[arg(long, conflicts_with = "tests")]
+    schedule: Option<PathBuf>,
     /// Where outputs stay
     #[arg(long, default_value = "target/fidelity/results")]
     output: PathBuf,
@@ -48,6 +52,16 @@ fn main() -> ExitCode {
     }
 }
 
+impl Options {
+    fn choice(&self) -> Choice<'_> {
+        match &self.schedule {
+            Some(schedule) => Choice::Schedule(schedule),
+            None if self.tests.is_empty() => Choice::All,
+            None => Choice::Tests(&self.tests),
+        }
+    }
+}
+
 /// How many tests differ.
 fn run(options: &Options) -> Result<usize> {
     let mut differing = 0;
@@ -60,7 +74,10 @@ fn run(options: &Options) -> Result<usize> {
             eprintln!("fidelity: {name}, {}", way.name());
             let stage = Stage::start(way, options.tls)?;
             let output = options.output.join(name).join(way.name());
-            suite.run(&stage, &options.source, &output, &options.tests)
+            let outcomes = suite.run(&stage, &options.source, &output, &options.choice())?;
+            fs::write(output.join("chaperone.log"), stage.log())
+                .context(format!("write to {}", output.display()))?;
+            Ok(outcomes)
         };
         let direct = if options.proxied_only {
             None

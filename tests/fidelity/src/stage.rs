@@ -81,6 +81,14 @@ impl Stage {
         }
     }
 
+    /// What Chaperone has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.proxy
+            .as_ref()
+            .map_or_else(String::new, Chaperone::output)
+    }
+
     /// The same as a connection string.
     #[must_use]
     pub fn conninfo(&self, database: &str) -> String {
@@ -100,7 +108,8 @@ fn start_proxy(postgres: &Postgres, tls: bool) -> Result<Chaperone> {
         .identity("suite", TOKEN, &["suite"], "test")
         .policy("allow-all", policies::example("allow-all")?, "")
         .incomplete_facts(&["allow-all"])
-        .toml("[statement]\nmax_bytes = \"16MiB\"\n");
+        // Twenty clients at once on few processors are no reason to fail.
+        .toml("[statement]\nmax_bytes = \"16MiB\"\n[policies.limits]\ndeadline = \"10s\"\n");
     if !tls {
         options = options.plaintext();
     }

@@ -21,6 +21,16 @@ pub enum Outcome {
     Missing,
 }
 
+/// Which tests of the regression and isolation suites to run.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    All,
+    /// A schedule file.
+    Schedule(&'a Path),
+    /// By name, one after another.
+    Tests(&'a [String]),
+}
+
 /// A suite that comes with PostgreSQL's source.
 #[derive(Clone, Copy, Debug)]
 pub enum Suite {
@@ -66,7 +76,7 @@ impl Suite {
         stage: &Stage,
         source: &Path,
         output: &Path,
-        tests: &[String],
+        choice: &Choice<'_>,
     ) -> Result<BTreeMap<String, Outcome>> {
         fs::create_dir_all(output).context(format!("make {}", output.display()))?;
         let output = fs::canonicalize(output).context("find the output's folder")?;
@@ -78,7 +88,7 @@ impl Suite {
                 &source.join("src/test/regress"),
                 "parallel_schedule",
                 &output,
-                tests,
+                choice,
             ),
             Suite::Isolation => regress(
                 stage,
@@ -86,7 +96,7 @@ impl Suite {
                 &source.join("src/test/isolation"),
                 "isolation_schedule",
                 &output,
-                tests,
+                choice,
             ),
             Suite::Pipeline => pipeline(stage, &source, &output),
         }
@@ -118,7 +128,7 @@ fn regress(
     input: &Path,
     schedule: &str,
     output: &Path,
-    tests: &[String],
+    choice: &Choice<'_>,
 ) -> Result<BTreeMap<String, Outcome>> {
     // The server reads and writes files in the output's folder, so both have to reach it.
     let account = Account::for_server()?;
@@ -137,10 +147,17 @@ fn regress(
         .current_dir(output)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    if tests.is_empty() {
-        command.arg(format!("--schedule={}", input.join(schedule).display()));
-    } else {
-        command.args(tests);
+    match choice {
+        Choice::All => {
+            command.arg(format!("--schedule={}", input.join(schedule).display()));
+        }
+        Choice::Schedule(file) => {
+            let file = fs::canonicalize(file).context(format!("find {}", file.display()))?;
+            command.arg(format!("--schedule={}", file.display()));
+        }
+        Choice::Tests(tests) => {
+            command.args(*tests);
+        }
     }
     let mut child = command
         .spawn()

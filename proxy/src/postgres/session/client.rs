@@ -6,7 +6,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use chaperone_contract::Value;
 use chaperone_sql::Kind;
 
-use super::{End, Session, Skip, evidence::Ending, names::naming, refuse, understand::Unreadable};
+use super::{
+    End, Session, Skip,
+    evidence::Ending,
+    names::naming,
+    refuse,
+    understand::{Script, Unreadable},
+};
 use crate::postgres::{
     decide::Permit,
     names::Found,
@@ -103,7 +109,7 @@ impl Session {
             (_, frontend::TERMINATE) => {
                 // What was sent before it runs to its end, as it would without us.
                 // Data of a COPY, or a Sync, will never come.
-                while !self.queue.is_empty() && !self.unsynced && self.copying().is_none() {
+                while !self.queue.is_empty() && !self.unsynced && self.copying() != Some(true) {
                     self.turn().await?;
                 }
                 return Err(End::Client);
@@ -148,16 +154,7 @@ impl Session {
                 self.queue.push_back(Expected::CopyEnd);
                 Ok(())
             }
-            frontend::FUNCTION_CALL => {
-                let refusal = Refusal::new(
-                    sqlstate::NOT_UNDERSTOOD,
-                    "function-call",
-                    "the function-call message bypasses SQL and is not allowed",
-                )
-                .hint("call the function with SELECT");
-                self.refuse(refusal, true);
-                Ok(())
-            }
+            frontend::FUNCTION_CALL => self.on_function_call(&message).await,
             other => Err(Malformed::UnknownType(other).into()),
         }
     }
@@ -178,8 +175,16 @@ impl Session {
         }
         let script = match self.understand(text).await? {
             Ok(script) => script,
-            Err(unreadable) => return self.unreadable(unreadable, text, true),
+            Err(unreadable) => match self.opaque(text, &unreadable) {
+                Some(script) => script,
+                None => return self.unreadable(unreadable, text, true),
+            },
         };
+        self.send_query(message, &script).await
+    }
+
+    /// Decides about what a simple Query (or FunctionCall) asks for, and forwards it.
+    pub(super) async fn send_query(&mut self, message: &[u8], script: &Script) -> Result<(), End> {
         let mut permits = Vec::with_capacity(script.statements.len());
         for statement in &script.statements {
             match self.permit(statement, Vec::new()).await? {
@@ -224,17 +229,22 @@ impl Session {
         self.wait_for_naming().await?;
         // Parsing has no effects and reads no data; what the statement means is asked at Bind. But
         // how its text is read is settled here, and the settings may be others by then.
-        if let Err(unreadable) = self.reads_as_written(text).await? {
-            return self.unreadable(unreadable, text, false);
-        }
+        let prepared = match self.reads_as_written(text).await? {
+            Ok(()) => Prepared {
+                text: Bytes::copy_from_slice(text),
+                foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
+                misread: None,
+            },
+            Err(unreadable) => match self.opaque_prepared(text, &unreadable) {
+                Some(prepared) => prepared,
+                None => return self.unreadable(unreadable, text, false),
+            },
+        };
         if self.skip != Skip::No {
             return Ok(());
         }
-        let prepared = Arc::new(Prepared {
-            text: Bytes::copy_from_slice(text),
-            foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
-        });
-        self.statements.propose(self.batch, name, Some(prepared));
+        self.statements
+            .propose(self.batch, name, Some(Arc::new(prepared)));
         self.queue.push_back(Expected::Parse);
         self.send(message);
         Ok(())
@@ -254,7 +264,10 @@ impl Session {
         let understood = self.understand_prepared(&prepared).await?;
         let script = match understood {
             Ok(script) => script,
-            Err(unreadable) => return self.unreadable(unreadable, &prepared.text, false),
+            Err(unreadable) => match self.opaque(&prepared.text, &unreadable) {
+                Some(script) => script,
+                None => return self.unreadable(unreadable, &prepared.text, false),
+            },
         };
         let [statement] = script.statements.as_slice() else {
             // The backend refuses to prepare several at once, so this never gets so far.
@@ -292,7 +305,10 @@ impl Session {
     fn inspect(&mut self, name: &[u8], portal: Arc<Portal>) {
         if let Some(shape) = portal.permit.statement.shape.get() {
             let has_key = self.shared.hash_key.is_some();
-            let plan = portal.permit.row_plan(shape, &portal.formats, has_key);
+            let caller = &self.grounds.caller;
+            let plan = portal
+                .permit
+                .row_plan(shape, &portal.formats, has_key, caller);
             let _ = portal.plan.set(plan.map(Arc::new));
             return;
         }
@@ -384,10 +400,13 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a COPY whose data the client has not ended is in flight, and if so, whether the
-    /// backend takes its data already.
+    /// Whether a COPY whose data the client has not ended is in flight, or may be, and if so,
+    /// whether the backend takes its data already.
     fn copying(&self) -> Option<bool> {
-        let takes = |run: &Run| matches!(run.permit.statement.kind, Kind::Copy { from: true, .. });
+        let takes = |run: &Run| {
+            let statement = &run.permit.statement;
+            statement.opaque || matches!(statement.kind, Kind::Copy { from: true, .. })
+        };
         self.queue
             .iter()
             .rev()
@@ -407,6 +426,9 @@ impl Session {
 
     async fn on_sync(&mut self, message: &[u8]) -> Result<(), End> {
         // While a COPY takes data the backend ignores Sync, so it must not be waited for.
+        if self.copying() == Some(false) {
+            self.nudge();
+        }
         while self.copying() == Some(false) {
             self.turn().await?;
         }
@@ -498,11 +520,12 @@ fn late_failure_with_effects(
         }
     };
     let limited = |permit: &Arc<Permit>| {
-        permit.may_fail_late()
-            && matches!(
-                permit.statement.kind,
-                Kind::Query | Kind::Modify { returning: true } | Kind::Copy { from: false, .. }
-            )
+        let statement = &permit.statement;
+        let answers = matches!(
+            statement.kind,
+            Kind::Query | Kind::Modify { returning: true } | Kind::Copy { from: false, .. }
+        );
+        permit.may_fail_late() && (answers || statement.opaque)
     };
     ((unsynced || permits.iter().any(effects)) && permits.iter().any(limited)).then(|| {
         Refusal::new(

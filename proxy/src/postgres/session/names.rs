@@ -33,6 +33,7 @@ impl Session {
                 let prepared = Arc::new(Prepared {
                     text,
                     foreign_types: false,
+                    misread: None,
                 });
                 self.statements
                     .set(name.clone().into_bytes(), Some(prepared));

@@ -39,8 +39,8 @@ impl Session {
                 )))
             }
             Decider::Refused(refusal) => {
-                let request = self.record_refusal(statement, &refusal)?;
-                Ok(Err(refusal.request(request)))
+                let gap = "what another role may do is not known";
+                self.permit_unknown(statement, gap, refusal).await
             }
             Decider::Named => self.permit_named(statement).await,
             Decider::Policies => self.permit_by_policies(statement, parameters).await,
@@ -53,18 +53,24 @@ impl Session {
         statement: &Arc<Statement>,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         let inner = match &statement.kind {
-            Kind::Execute { name } => match self.named_statement(name).await? {
-                None => return Ok(Err(refuse::no_such_statement(name))),
-                Some(prepared) => match self.understand_prepared(&prepared).await? {
-                    Ok(script) => match script.statements.as_slice() {
-                        [one] => Arc::clone(one),
-                        _ => return Ok(Err(refuse::several_statements())),
+            Kind::Execute { name } => {
+                let absent = refuse::no_such_statement(name);
+                match self.named_statement(name).await? {
+                    None => return self.permit_nameless(statement, absent).await,
+                    Some(prepared) => match self.understand_prepared(&prepared).await? {
+                        Ok(script) => match script.statements.as_slice() {
+                            [one] => Arc::clone(one),
+                            _ => return Ok(Err(refuse::several_statements())),
+                        },
+                        Err(_) => return self.permit_nameless(statement, absent).await,
                     },
-                    Err(_) => return Ok(Err(refuse::no_such_statement(name))),
-                },
-            },
+                }
+            }
             Kind::Fetch { cursor, .. } => match self.find_portal(cursor.as_bytes()).await? {
-                None => return Ok(Err(refuse::no_such_cursor(cursor))),
+                None => {
+                    let absent = refuse::no_such_cursor(cursor);
+                    return self.permit_nameless(statement, absent).await;
+                }
                 Some(portal) => Arc::clone(&portal.permit.statement),
             },
             _ => Arc::clone(statement),
@@ -79,13 +85,23 @@ impl Session {
                  yet",
             )
             .hint("use the extended protocol, or send the statement plain");
-            let request = self.record_refusal(statement, &refusal)?;
-            return Ok(Err(refusal.request(request)));
+            let gap = "what EXECUTE and FETCH give of protected data is not understood";
+            return self.permit_unknown(&inner, gap, refusal).await;
         }
         self.permit_by_policies(&inner, Vec::new()).await
     }
 
-    async fn permit_by_policies(
+    /// The name stands for nothing that is known; the backend may know more of it.
+    async fn permit_nameless(
+        &mut self,
+        statement: &Arc<Statement>,
+        absent: Refusal,
+    ) -> Result<Result<Arc<Permit>, Refusal>, End> {
+        let gap = "it is not known what stands behind the name";
+        self.permit_unknown(statement, gap, absent).await
+    }
+
+    pub(super) async fn permit_by_policies(
         &mut self,
         statement: &Arc<Statement>,
         parameters: Vec<Value>,

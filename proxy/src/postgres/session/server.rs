@@ -150,6 +150,11 @@ impl Session {
             backend::READY_FOR_QUERY => self.on_ready(&body),
             backend::COPY_IN_RESPONSE => self.on_copy_in(&message),
             backend::COPY_OUT_RESPONSE => self.on_copy_out(&message),
+            backend::FUNCTION_CALL_RESPONSE => {
+                self.current(kind)?;
+                self.relay(&message);
+                Ok(())
+            }
             backend::COPY_DONE => {
                 self.current(kind)?;
                 self.relay(&message);
@@ -202,12 +207,13 @@ impl Session {
     fn on_row_description(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let columns = protocol::row_description(body)?;
         let has_key = self.shared.hash_key.is_some();
+        let caller = &self.grounds.caller;
         match self.queue.front_mut() {
             Some(Expected::Query { runs, at }) => {
                 let Some(run) = runs.get_mut(*at) else {
                     return Err(unexpected(backend::ROW_DESCRIPTION, None));
                 };
-                let described = run.describe(&columns, &[], has_key);
+                let described = run.describe(&columns, &[], has_key, caller);
                 let _ = run.permit.statement.shape.set(columns.into());
                 run.begun = true;
                 match described {
@@ -217,7 +223,9 @@ impl Session {
                 Ok(())
             }
             Some(Expected::Inspect(portal)) => {
-                let plan = portal.permit.row_plan(&columns, &portal.formats, has_key);
+                let plan = portal
+                    .permit
+                    .row_plan(&columns, &portal.formats, has_key, caller);
                 let _ = portal.plan.set(plan.map(Arc::new));
                 let _ = portal.permit.statement.shape.set(columns.into());
                 self.queue.pop_front();

@@ -4,10 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chaperone_contract::Operation;
-use chaperone_sql::{
-    Catalog, Effects, Facts, Kind, ParseError, SessionView, Snapshot, analyze, classify,
-};
+use chaperone_sql::{Kind, ParseError, Snapshot, analyze, classify};
 use tokio::time::Instant;
 
 use super::{End, Session, Skip};
@@ -36,18 +33,33 @@ pub(super) enum Unreadable {
     Syntax(Refusal),
 }
 
+/// Rows of an answer, each with the index of its query.
+type Rows = Vec<(usize, Vec<Option<String>>)>;
+
 /// Answers to Chaperone's own questions.
 #[derive(Default)]
 pub(super) struct OwnAnswer {
-    pub(super) rows: Vec<(usize, Vec<Option<String>>)>,
+    pub(super) rows: Rows,
     /// How many messages of the question are still unanswered.
     pub(super) open: usize,
     /// SQLSTATE of the error that it met, or that it was skipped behind another error.
     pub(super) failed: Option<String>,
+    /// The statement of a question that failed may still be there.
+    lingers: bool,
 }
 
 /// The statement name that our questions use: never the unnamed one, which is the client's.
 const OWN: &[u8] = b"_chaperone";
+
+/// A question is asked so often at most. What one row of the catalog names may be gone before a
+/// function looks at it, when others change the schema at that moment.
+const TRIES: usize = 5;
+
+/// What is not known about a statement in a role that the session has taken on.
+const FOREIGN_ROLE: &str = "the role at the backend is not the one that the session was granted";
+
+/// The code of the refusal where they all failed.
+const CATALOG_FAILED: &str = "catalog-failed";
 
 impl Session {
     /// Understands a text. Remembers it as long as nothing that its meaning depends on changes.
@@ -85,12 +97,8 @@ impl Session {
         if let Some(script) = self.scripts.get(text) {
             return Ok(Ok(Arc::clone(script)));
         }
-        let ground = self.ground.clone().unwrap_or_else(|| Ground {
-            catalog: Arc::new(Catalog::default()),
-            view: Arc::new(SessionView::default()),
-            labelling: Arc::clone(&self.grounds.backend.labelling),
-            generation: 0,
-        });
+        let ground = self.last_ground();
+        let foreign_role = self.ground.is_some() && ground.view.role != self.grounds.login;
         let backend = &self.grounds.backend;
         let facts = match analyze(
             &utf8,
@@ -105,8 +113,11 @@ impl Session {
         let text = Bytes::copy_from_slice(text);
         let statements = (0..)
             .zip(facts)
-            .map(|(index, facts)| {
+            .map(|(index, mut facts)| {
                 let ground = ground.clone();
+                if foreign_role {
+                    facts.operation.gaps.push(FOREIGN_ROLE.to_owned());
+                }
                 Arc::new(Statement::of_text(text.clone(), index, facts, ground))
             })
             .collect();
@@ -125,6 +136,9 @@ impl Session {
         &mut self,
         prepared: &Prepared,
     ) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        if let Some(gap) = &prepared.misread {
+            return Ok(Ok(self.opaque_script(&prepared.text, gap)));
+        }
         let script = match self.understand(&prepared.text).await? {
             Ok(script) if prepared.foreign_types => script,
             other => return Ok(other),
@@ -189,35 +203,8 @@ impl Session {
         if let Err(unreadable) = self.refresh(self.shared.rules.catalog_age).await? {
             return Ok(Err(unreadable));
         }
-        let Some(ground) = self.ground.clone() else {
-            return Ok(Err(Unreadable::Skipped));
-        };
-        let facts = Facts {
-            span: 0..text.len(),
-            kind: Kind::Other,
-            operation: Operation {
-                protocol: "postgresql".to_owned(),
-                text: String::from_utf8_lossy(text).into_owned(),
-                gaps: vec!["the statement is not UTF-8 text; set client_encoding to UTF8".into()],
-                ..Operation::default()
-            },
-            labelled: true,
-            columns: Vec::new(),
-            width_known: false,
-            effects: Effects {
-                catalog: true,
-                settings: true,
-                volatile: true,
-                ..Effects::default()
-            },
-            parameters: 0,
-        };
-        let text = Bytes::copy_from_slice(text);
-        let statement = Statement::of_text(text.clone(), 0, facts, ground);
-        Ok(Ok(Arc::new(Script {
-            text,
-            statements: vec![Arc::new(statement)],
-        })))
+        let gap = "the statement is not UTF-8 text; set client_encoding to UTF8";
+        Ok(Ok(self.opaque_script(text, gap)))
     }
 
     /// Makes sure that the session's view of the catalog is current: it was looked at since
@@ -239,7 +226,7 @@ impl Session {
         if !fresh {
             queries.extend_from_slice(Snapshot::QUERIES);
         }
-        let rows = match self.ask(&queries).await? {
+        let rows = match self.ask_again_if_lost(&queries).await? {
             Ok(rows) => rows,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
@@ -274,7 +261,7 @@ impl Session {
                 return Ok(Err(Unreadable::Refused(catalog_failed())));
             }
         };
-        if view.role != self.grounds.login {
+        if view.role != self.grounds.login && !self.may_change_role() {
             return Err(End::Told(Refusal::new(
                 sqlstate::DENIED,
                 "role-changed",
@@ -303,18 +290,34 @@ impl Session {
         Ok(Ok(()))
     }
 
-    /// Asks the backend on the session's own connection, in order with what the client sent: behind
-    /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
-    async fn ask(
+    /// Asks again where the answer was lost and nothing of the client's is lost with it.
+    async fn ask_again_if_lost(
         &mut self,
         queries: &[&str],
-    ) -> Result<Result<Vec<(usize, Vec<Option<String>>)>, Unreadable>, End> {
+    ) -> Result<Result<Rows, Unreadable>, End> {
+        for _ in 1..TRIES {
+            let answer = self.ask(queries).await?;
+            let lost = matches!(&answer, Err(Unreadable::Refused(refusal)) if refusal.code == CATALOG_FAILED);
+            if !lost || !self.is_quiet() {
+                return Ok(answer);
+            }
+        }
+        self.ask(queries).await
+    }
+
+    /// Asks the backend on the session's own connection, in order with what the client sent: behind
+    /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
+    async fn ask(&mut self, queries: &[&str]) -> Result<Result<Rows, Unreadable>, End> {
         let out = &mut self.sockets.to_upstream;
         let mut open = 0;
         let mut expect = |queue: &mut std::collections::VecDeque<Expected>, own| {
             queue.push_back(Expected::Own(own));
             open += 1;
         };
+        if std::mem::take(&mut self.own.lingers) {
+            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
+            expect(&mut self.queue, Own::Close);
+        }
         for (index, query) in queries.iter().enumerate() {
             protocol::parse(out, OWN, query.as_bytes());
             expect(&mut self.queue, Own::Parse);
@@ -352,11 +355,16 @@ impl Session {
             }
         }
         let rows = std::mem::take(&mut self.own.rows);
+        self.own.lingers = self.own.failed.is_some();
         match self.own.failed.take() {
             None => Ok(Ok(rows)),
             Some(_) if self.skip == Skip::Server => Ok(Err(Unreadable::Skipped)),
             // What was under way when we asked has failed meanwhile.
             Some(state) if state == "25P02" => Ok(Err(Unreadable::Aborted)),
+            // The client's cancel request, or its statement_timeout.
+            Some(state) if state == sqlstate::CANCELLED => {
+                Ok(Err(Unreadable::Refused(cancelled())))
+            }
             Some(state) => {
                 tracing::warn!(sqlstate = state, "the backend's catalog could not be asked");
                 Ok(Err(Unreadable::Refused(catalog_failed())))
@@ -379,10 +387,18 @@ fn misread_by(setting: &str) -> Refusal {
     ))
 }
 
+fn cancelled() -> Refusal {
+    Refusal::new(
+        sqlstate::CANCELLED,
+        "cancelled",
+        "canceling statement due to user request",
+    )
+}
+
 fn catalog_failed() -> Refusal {
     Refusal::new(
         sqlstate::NOT_UNDERSTOOD,
-        "catalog-failed",
+        CATALOG_FAILED,
         "the backend's catalog could not be read, so the statement cannot be understood",
     )
     .hint("send it again; if it goes on, tell the operator of Chaperone")

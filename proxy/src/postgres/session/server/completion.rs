@@ -23,6 +23,23 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Expected::Query { runs, at })
+                if runs.get(*at).is_some_and(|run| run.permit.statement.opaque) =>
+            {
+                // Others of the same text may follow: the run goes on up to ReadyForQuery.
+                if let Some(run) = runs.get_mut(*at) {
+                    run.plan = None;
+                    run.copy_out = false;
+                    if std::mem::take(&mut run.copy_in) {
+                        self.end_copy_in(0);
+                    }
+                }
+                if let Some(front) = front {
+                    self.queue.push_front(front);
+                }
+                self.relay(message);
+                Ok(())
+            }
             Some(Expected::Query { runs, at }) => {
                 // An empty query has one statement of its own kind, and so a run.
                 let copy_in = match runs.get_mut(*at) {
@@ -66,6 +83,15 @@ impl Session {
         Ok(())
     }
 
+    /// All that a text of which nothing is known had to say has been said.
+    fn finish_opaque(&mut self, run: &mut Run) -> Result<(), End> {
+        let ending = match &run.failed {
+            Some(refusal) => Ending::late(refusal),
+            None => Ending::ok(),
+        };
+        self.close_run(run, ending)
+    }
+
     /// The run at the head fails on our side: what is left of its answer is dropped.
     pub(super) fn run_fails(&mut self, refusal: Refusal) {
         self.stale = true;
@@ -97,7 +123,15 @@ impl Session {
     pub(super) fn on_ready(&mut self, body: &[u8]) -> Result<(), End> {
         let status = Fields::new("ReadyForQuery", body).u8()?;
         let own = match self.queue.pop_front() {
-            Some(Expected::Sync | Expected::Query { .. }) => false,
+            Some(Expected::Sync) => false,
+            Some(Expected::Query { mut runs, at }) => {
+                if let Some(run) = runs.get_mut(at)
+                    && run.permit.statement.opaque
+                {
+                    self.finish_opaque(run)?;
+                }
+                false
+            }
             Some(Expected::Own(Own::Sync)) => {
                 self.own_answered()?;
                 true
