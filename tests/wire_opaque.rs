@@ -1,6 +1,8 @@
 //! What Chaperone does not understand runs as the backend alone would run it, where one module may
 //! decide on incomplete facts and none masks; everywhere else it is refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::{MutexGuard, Once};
 
 use chaperone_test_support::wire::frontend::*;
