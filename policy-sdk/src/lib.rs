@@ -51,6 +51,7 @@
 pub mod bindings;
 mod column;
 mod export;
+mod glob;
 mod operation;
 mod policy;
 mod session;
@@ -63,6 +64,7 @@ pub use chaperone_contract::{
     Manifest, Mask, Object, OutputField, Reason, Transform, Usages, Value, Verdict,
 };
 pub use column::{Cell, Column};
+pub use glob::glob;
 pub use operation::{Operation, Sql};
 pub use policy::{NoSettings, Policy, deny, require_approval};
 pub use session::Session;
@@ -79,7 +81,7 @@ pub mod prelude {
     pub use crate::{
         Abilities, Actions, Approval, Cell, Column, Decision, FieldUse, Labels, Lineage, Manifest,
         NoSettings, Object, Operation, OutputField, Policy, Reason, Session, Sql, Transform,
-        Usages, Value, Verdict, deny, require_approval,
+        Usages, Value, Verdict, deny, glob, require_approval,
     };
 }
 

@@ -1,29 +1,46 @@
-//! Holds, denies or limits what is risky whoever asks.
+//! Holds, denies or limits what is risky, whoever may touch what.
+
+mod reads;
+mod risk;
+
+use std::collections::BTreeMap;
 
 use policy_sdk::prelude::*;
+use reads::ReadRule;
+use risk::Risk;
 use serde::Deserialize;
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// What happens to a risk.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
+    /// Other policies decide.
     Allow,
     Approval,
     #[default]
     Deny,
 }
 
+type Answers = BTreeMap<Risk, Answer>;
+
 /// The settings.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    definitions: Answer,
-    grants: Answer,
-    unfiltered_changes: Answer,
-    copy: Answer,
+    answers: Answers,
+    exceptions: Vec<Exception>,
+    reads: Vec<ReadRule>,
     approvers: Vec<String>,
+    approvals: Option<u8>,
     ttl_seconds: Option<u32>,
-    bulk_tables: Vec<String>,
-    bulk_rows: Option<u64>,
+}
+
+/// Other answers for some groups.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exception {
+    groups: Vec<String>,
+    answers: Answers,
 }
 
 /// The policy.
@@ -42,79 +59,76 @@ impl Policy for RiskyCommands {
         Ok(Self { settings })
     }
 
-    fn evaluate(&self, _: &Session<'_>, operation: &Operation<'_>) -> Result<Decision, Reason> {
-        let settings = &self.settings;
-        let actions = operation.actions();
-        let command = operation.command();
-        let filtered = operation.sql().is_some_and(|sql| sql.is_filtered());
-        let changes = actions.intersects(Actions::UPDATE | Actions::DELETE);
-        let (defines, grants) = (Actions::DEFINE, Actions::GRANT);
-        // Each risk is judged; the strictest answer counts.
-        let risks = [
-            (
-                actions.contains(defines),
-                settings.definitions,
-                "definition",
-            ),
-            (actions.contains(grants), settings.grants, "grant"),
-            (
-                changes && !filtered,
-                settings.unfiltered_changes,
-                "unfiltered-change",
-            ),
-            (command.starts_with("COPY"), settings.copy, "copy"),
-        ];
-        let present = || risks.iter().filter(|(present, ..)| *present);
-        if let Some((.., code)) = present().find(|(_, answer, _)| *answer == Answer::Deny) {
-            return Err(deny(*code, format!("{command} is not allowed ({code}).")));
+    fn evaluate(
+        &self,
+        session: &Session<'_>,
+        operation: &Operation<'_>,
+    ) -> Result<Decision, Reason> {
+        let objects = operation.objects();
+        let reads = reads::Reads::of(&self.settings.reads, session, &objects);
+        let mut risks = risk::of(operation, &objects, &reads);
+        // A read that may be large is held whatever the answers say; they are about kinds.
+        let mut strictest = reads
+            .is_large(operation)
+            .then_some((Answer::Approval, Risk::BulkRead));
+        for risk in risks.drain(..) {
+            let answer = self.answer(session, risk);
+            if answer != Answer::Allow && strictest.is_none_or(|(known, _)| answer > known) {
+                strictest = Some((answer, risk));
+            }
         }
-        if let Some((.., code)) = present().find(|(_, answer, _)| *answer == Answer::Approval) {
-            let mut held = require_approval(*code, format!("{command} needs approval ({code})."))
-                .ttl(settings.ttl_seconds.unwrap_or(900));
-            held.groups.clone_from(&settings.approvers);
-            return Ok(held.into());
-        }
-        if actions.intersects(defines | grants) && (defines | grants).contains(actions) {
-            return Ok(Decision::allow());
-        }
-        let Some(rows) = settings.bulk_rows else {
-            return Ok(Decision::abstain());
+        let decision = match strictest {
+            None | Some((Answer::Allow, _)) => Decision::abstain(),
+            Some((Answer::Approval, risk)) => self.hold(risk, &operation.command()).into(),
+            Some((Answer::Deny, risk)) => return Err(risk.refusal(&operation.command())),
         };
-        let bulk = operation.objects().iter().any(|object| {
-            object.actions.contains(Actions::READ)
-                && settings.bulk_tables.contains(&object.path.join("."))
-        });
-        if bulk && !filtered {
-            return Ok(Decision::abstain().limit_rows(rows));
-        }
-        Ok(Decision::abstain())
+        Ok(reads.limit(decision))
     }
 }
 
-const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"properties":{
-"definitions":{"enum":["allow","approval","deny"]},"grants":{"enum":["allow","approval","deny"]},
-"unfiltered_changes":{"enum":["allow","approval","deny"]},"copy":{"enum":["allow","approval","deny"]},
-"approvers":{"type":"array","items":{"type":"string"}},"ttl_seconds":{"type":"integer","minimum":1},
-"bulk_tables":{"type":"array","items":{"type":"string"}},"bulk_rows":{"type":"integer","minimum":0}}}"#;
+impl RiskyCommands {
+    /// The first exception for a group of the caller's that names the risk, else the common answer;
+    /// what nobody names is denied.
+    fn answer(&self, session: &Session<'_>, risk: Risk) -> Answer {
+        let exceptions = self.settings.exceptions.iter();
+        let excepted = exceptions
+            .filter(|it| it.groups.iter().any(|group| session.has_group(group)))
+            .find_map(|exception| exception.answers.get(&risk));
+        let common = || self.settings.answers.get(&risk);
+        excepted.or_else(common).copied().unwrap_or_default()
+    }
+
+    fn hold(&self, risk: Risk, command: &str) -> Approval {
+        let Settings {
+            approvers,
+            approvals,
+            ttl_seconds,
+            ..
+        } = &self.settings;
+        let mut held = risk
+            .approval(command)
+            .approvers(approvals.unwrap_or(1))
+            .ttl(ttl_seconds.unwrap_or(900));
+        held.groups.clone_from(approvers);
+        held
+    }
+}
+
+const SCHEMA: &str = r##"{"type":"object","additionalProperties":false,"$defs":{
+"names":{"type":"array","items":{"type":"string","minLength":1}},
+"answers":{"type":"object","additionalProperties":{"enum":["allow","approval","deny"]},"propertyNames":{"enum":
+["definitions","code","roles","grants","labels","truncate","unfiltered-changes","copy","server"]}}},"properties":{
+"answers":{"$ref":"#/$defs/answers"},
+"exceptions":{"type":"array","items":{"type":"object","additionalProperties":false,"required":["groups","answers"],
+"properties":{"groups":{"$ref":"#/$defs/names","minItems":1},"answers":{"$ref":"#/$defs/answers"}}}},
+"reads":{"type":"array","items":{"type":"object","additionalProperties":false,"required":["tables"],"properties":{
+"groups":{"$ref":"#/$defs/names"},"tables":{"$ref":"#/$defs/names","minItems":1},
+"approval_above":{"type":"integer","minimum":0},"rows":{"type":"integer","minimum":0},
+"bytes":{"type":"integer","minimum":0},"timeout_ms":{"type":"integer","minimum":1,"maximum":4294967295},
+"budget":{"type":"object","additionalProperties":false,"required":["name","rows","seconds"],"properties":{
+"name":{"type":"string","minLength":1},"rows":{"type":"integer","minimum":0},
+"seconds":{"type":"integer","minimum":1,"maximum":4294967295}}}}}},
+"approvers":{"$ref":"#/$defs/names"},"approvals":{"type":"integer","minimum":1,"maximum":255},
+"ttl_seconds":{"type":"integer","minimum":1,"maximum":4294967295}}}"##;
 
 policy_sdk::export_policy!(RiskyCommands);
-
-#[cfg(test)]
-mod tests {
-    use policy_sdk::testkit::{self, Catalog, Session};
-
-    use super::*;
-
-    #[test]
-    fn holds_denies_and_limits() {
-        let policy: RiskyCommands = testkit::configured(&serde_json::json!({
-            "definitions": "approval", "bulk_tables": ["public.p"], "bulk_rows": 10
-        }));
-        let clinic = Catalog::from_ddl("CREATE TABLE p (id int);");
-        let answer = |sql| testkit::evaluate(&policy, &Session::named("a"), &clinic.operation(sql));
-        answer("DROP TABLE p").assert_held("definition");
-        answer("DELETE FROM p").assert_denied("unfiltered-change");
-        answer("SELECT id FROM p").assert_row_limit(10);
-        answer("SELECT id FROM p WHERE id = 1").assert_row_limit(None);
-    }
-}

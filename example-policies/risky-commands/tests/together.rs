@@ -13,12 +13,14 @@ fn answer(sql: &str) -> Answer {
          COMMENT ON COLUMN p.ssn IS '@label(ssn)'; CREATE TABLE payroll (id int);",
     );
     let agent = Session::named("a").group("agents");
-    let access: ClinicalAccess =
-        testkit::configured(&json!({"grants": [{"groups": ["agents"], "objects": ["public.p"]}]}));
+    let access: ClinicalAccess = testkit::configured(&json!({"grants": [
+        {"groups": ["agents"], "objects": ["public.p"]},
+        {"groups": ["agents"], "objects": ["public.draft_*"], "actions": ["define"]},
+    ]}));
     let masking: PhiMasking =
         testkit::configured(&json!({"labels": {"ssn": {"default": "keep-last:4"}}}));
     let risky: RiskyCommands = testkit::configured(
-        &json!({"definitions": "approval", "bulk_tables": ["public.p"], "bulk_rows": 10}),
+        &json!({"answers": {"definitions": "approval"}, "reads": [{"tables": ["public.p"], "rows": 10}]}),
     );
     let operation = clinic.operation(sql);
     let answers = [
@@ -35,11 +37,14 @@ fn deny_beats_approval_beats_allow() {
         .assert_allowed()
         .assert_shown("id")
         .assert_masked("ssn", Transform::KeepLast(4))
-        .assert_row_limit(None);
+        .assert_row_limit(10);
     answer("SELECT id FROM p")
         .assert_allowed()
         .assert_row_limit(10);
     answer("SELECT id FROM payroll WHERE id = 1").assert_denied("outside-scope");
     answer("SELECT id FROM p WHERE ssn = 'x'").assert_denied("inference");
-    answer("DROP TABLE p").assert_held("definition");
+    // What is held for others is denied to who may not touch it at all.
+    answer("DROP TABLE p").assert_denied("outside-scope");
+    answer("CREATE TABLE public.draft_1 (id int)").assert_held("definition");
+    answer("CREATE ROLE x").assert_denied("outside-scope");
 }
