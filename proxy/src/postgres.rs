@@ -25,6 +25,7 @@ mod run;
 mod session;
 mod shared;
 mod sockets;
+mod start_settings;
 mod startup;
 mod stream;
 mod upstream;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use chaperone_audit_log::{
     Code, Digest, Name, RecordRef,
     payload::{LoginDenied, LoginDeniedSealed, SessionEnd, Strength},
@@ -21,9 +21,10 @@ use super::{
     session::{End, Grounds, Session},
     shared::{Backend, Shared},
     sockets::Sockets,
+    start_settings,
     startup::{self, Opening, OpeningError, Parameters},
     stream::Stream,
-    upstream::{self, Login},
+    upstream::{self, Login, UpstreamError},
 };
 use crate::{approval::BoxFuture, audit, metrics};
 
@@ -85,6 +86,8 @@ enum Failed {
     Silent(String),
     /// The client is told.
     Told(Stream, Refusal),
+    /// The client is told in the backend's own words.
+    Relayed(Stream, Bytes),
 }
 
 /// Serves one connection to its end.
@@ -101,17 +104,25 @@ pub(crate) async fn serve(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr) {
         Ok(Err(Failed::Silent(why))) => {
             tracing::info!(client = %peer.ip(), why, "no session");
         }
-        Ok(Err(Failed::Told(mut stream, refusal))) => {
+        Ok(Err(Failed::Told(stream, refusal))) => {
             tracing::info!(client = %peer.ip(), code = refusal.code, "no session");
             let mut out = BytesMut::new();
             refusal.write(&mut out, "FATAL");
-            let _ = timeout(Duration::from_secs(5), async {
-                stream.write_all(&out).await?;
-                stream.shutdown().await
-            })
-            .await;
+            say_last(stream, &out).await;
+        }
+        Ok(Err(Failed::Relayed(stream, words))) => {
+            tracing::info!(client = %peer.ip(), "no session: a setting is not taken");
+            say_last(stream, &words).await;
         }
     }
+}
+
+async fn say_last(mut stream: Stream, words: &[u8]) {
+    let _ = timeout(Duration::from_secs(5), async {
+        stream.write_all(words).await?;
+        stream.shutdown().await
+    })
+    .await;
 }
 
 async fn finish(front: &Front, session: &mut Session, started: RecordRef, end: &End) {
@@ -246,6 +257,15 @@ async fn start(
         );
         return Err(Failed::Told(stream, refusal));
     };
+    let caller = Arc::new(admission.caller);
+    let harmless = &front.shared.rules.settings;
+    let settings = start_settings::statements(&parameters, backend, harmless);
+    for setting in &settings {
+        let set = &front.shared.policies.load().set;
+        if let Err(refusal) = start_settings::check(setting, harmless, set, &caller) {
+            return Err(Failed::Told(stream, refusal));
+        }
+    }
     let login = Login {
         user: admission.login.clone(),
         password: admission.password.clone(),
@@ -253,13 +273,14 @@ async fn start(
     };
     let upstream = match upstream::connect(&backend.endpoint, &login, &parameters).await {
         Ok(upstream) => upstream,
+        Err(UpstreamError::Setting(words)) => return Err(Failed::Relayed(stream, words)),
         Err(error) => {
             tracing::error!(target = %backend.name, %error, "the backend takes no session");
             return Err(Failed::Told(stream, error.refusal()));
         }
     };
     let (clear, mut sealed) = audit::session_start(
-        &admission.caller,
+        &caller,
         Digest(admission.token),
         Strength {
             tls: stream.is_tls().then(|| Name::new("tls")),
@@ -304,10 +325,11 @@ async fn start(
     });
     protocol::ready_for_query(out, b'I');
     sockets.to_client.mark(None);
-    tracing::info!(target = %backend.name, role = admission.caller.principal, client = address, "session started");
+    tracing::info!(target = %backend.name, role = caller.principal, client = address, "session started");
     let grounds = Grounds {
         expires_at: admission.expires_at.map(instant),
-        caller: Arc::new(admission.caller),
+        caller,
+        settings,
         backend: Arc::clone(backend),
         login: admission.login,
         record,
@@ -338,26 +360,7 @@ fn acceptable(front: &Front, stream: &Stream, parameters: &Parameters) -> Result
             "replication connections bypass policies and are not allowed",
         ));
     }
-    let Some(settings) = parameters.settings() else {
-        return Err(Refusal::new(
-            sqlstate::NOT_UNDERSTOOD,
-            "options",
-            "the start-up parameter \"options\" may only hold -c name=value",
-        ));
-    };
-    let allowed = &front.shared.rules.settings;
-    let refused = settings
-        .iter()
-        .find(|(name, _)| !allowed.iter().any(|known| known.eq_ignore_ascii_case(name)));
-    match refused {
-        None => Ok(()),
-        Some((name, _)) => Err(Refusal::new(
-            sqlstate::DENIED,
-            "setting-not-allowed",
-            format!("the setting \"{name}\" may not be set at start-up"),
-        )
-        .hint("the operator can list it under [session] settings")),
-    }
+    Ok(())
 }
 
 async fn denied(

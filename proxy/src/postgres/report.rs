@@ -68,6 +68,12 @@ impl Report {
         in_the_parser && self.sqlstate.starts_with("42") && self.has_position && !self.has_inner
     }
 
+    /// Whether it finds fault with a setting that a session was to start with. It quotes what the
+    /// client sent then, and no code of a user's can choose the source file.
+    pub(crate) fn is_about_a_setting(&self) -> bool {
+        self.file.starts_with(b"guc") || self.file == b"postgres.c" && self.sqlstate == "42601"
+    }
+
     /// Appends it reduced to severity and SQLSTATE.
     pub(crate) fn write_reduced(&self, out: &mut BytesMut, kind: u8) {
         self.write_with(out, kind, WITHHELD.as_bytes());
@@ -127,6 +133,15 @@ mod tests {
         assert!(!report(&raised).is_about_the_text());
         let cast = ["SERROR", "C22P02", "Mx", "P8", "Fparse_coerce.c"];
         assert!(!report(&cast).is_about_the_text());
+    }
+
+    #[test]
+    fn a_setting_is_told_by_where_the_error_comes_from() {
+        let fault = ["SFATAL", "C22023", "Minvalid value for parameter"];
+        let from = |file| report(&[&fault[..], &[file]].concat()).is_about_a_setting();
+        assert!(from("Fguc.c"));
+        assert!(!from("Fpl_exec.c"));
+        assert!(!from("Fpostgres.c"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::metrics::{self, SessionCounts};
 
 use super::{
     cancel::Registered,
-    decide::Ground,
+    decide::{Ground, Statement},
     disclosure::PutOff,
     names::Names,
     portal::{Portal, Prepared},
@@ -62,6 +62,8 @@ pub(crate) struct Grounds {
     pub(crate) login: String,
     /// The record of its start.
     pub(crate) record: RecordRef,
+    /// Settings that it started with and that were decided, to be recorded.
+    pub(crate) settings: Vec<Arc<Statement>>,
     /// The identity ends here.
     pub(crate) expires_at: Option<Instant>,
     /// What the backend's own cancel requests name.
@@ -321,7 +323,19 @@ impl Session {
         }
     }
 
+    /// What the session started with was decided before there was a session; the records say so.
+    async fn record_settings(&mut self) -> Result<(), End> {
+        for setting in std::mem::take(&mut self.grounds.settings) {
+            // The policies may be others by now.
+            self.permit(&setting, Vec::new())
+                .await?
+                .map_err(End::Told)?;
+        }
+        Ok(())
+    }
+
     async fn serve(&mut self) -> Result<(), End> {
+        self.record_settings().await?;
         loop {
             while self.ready_for_client() && self.handle_client().await? {}
             if self.draining && self.is_quiet() {

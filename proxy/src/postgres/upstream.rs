@@ -7,7 +7,7 @@ mod question;
 
 use std::{io, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -88,6 +88,9 @@ pub(crate) enum UpstreamError {
     /// The backend said no, with its SQLSTATE. Its message is the operator's, not the client's.
     #[error("the backend refuses the log-in with SQLSTATE {0}")]
     Refused(String),
+    /// It does not take a setting of the client's. Its words are about that and the client's.
+    #[error("the backend does not take a start-up parameter of the client's")]
+    Setting(Bytes),
     #[error("connection to the backend: {0}")]
     Io(#[from] io::Error),
     #[error("the backend does not speak the protocol: {0}")]
@@ -102,14 +105,6 @@ impl UpstreamError {
     /// What the client is told: enough to tell whose fault it is, and no name of the backend's.
     pub(crate) fn refusal(&self) -> Refusal {
         let (code, message, hint) = match self {
-            Self::Refused(code) if code.starts_with("22") => {
-                return Refusal::new(
-                    sqlstate::INVALID_AUTHORIZATION,
-                    "backend-refused",
-                    "the backend refuses a start-up parameter",
-                )
-                .hint(OPERATOR);
-            }
             Self::NoTls | Self::ServerName(_) | Self::Certificate { .. } => (
                 "backend-certificate",
                 "the connection to the backend cannot be protected by TLS as configured",
@@ -121,7 +116,7 @@ impl UpstreamError {
                  nothing else",
                 format!("{OPERATOR}: {MEND}"),
             ),
-            Self::NoPassword | Self::Scram(_) | Self::Refused(_) => (
+            Self::NoPassword | Self::Scram(_) | Self::Refused(_) | Self::Setting(_) => (
                 "backend-refused",
                 "the backend does not let Chaperone in",
                 OPERATOR.to_owned(),
@@ -239,6 +234,9 @@ fn body(message: &[u8]) -> &[u8] {
 
 fn refused(message: &[u8]) -> UpstreamError {
     match Report::read(body(message)) {
+        Ok(report) if report.is_about_a_setting() => {
+            UpstreamError::Setting(Bytes::copy_from_slice(message))
+        }
         Ok(report) => UpstreamError::Refused(report.sqlstate),
         Err(malformed) => malformed.into(),
     }
