@@ -447,6 +447,18 @@ fn clients_that_vanish_end_their_backends() {
     let mut wire = rig.open();
     wire.send(&terminate()).unwrap();
     assert_eq!(wire.play(&[Step::End]).0, ["END"]);
+    // What runs is cancelled; by itself it would not notice for ten minutes.
+    let sleeping = || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+        rig.postgres.value("wire", count).unwrap()
+    };
+    let mut wire = rig.open();
+    wire.send(&query("SELECT pg_sleep(600)")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sleeping() == "0" && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(wire);
     let deadline = Instant::now() + Duration::from_secs(20);
     while backends() != "0" && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));

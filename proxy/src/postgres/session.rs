@@ -235,6 +235,7 @@ impl Session {
             Ok(()) => End::Client,
             Err(end) => end,
         };
+        let running = !self.queue.is_empty();
         self.close_runs(&end);
         match &end {
             End::Told(refusal) => {
@@ -262,11 +263,11 @@ impl Session {
             }
             End::Client => {}
         }
-        if matches!(end, End::Client) && !self.queue.is_empty() {
+        if running && !matches!(end, End::Backend) {
+            // A backend that works does not notice that nobody waits for it any more.
             self.cancel_upstream();
-        } else {
-            protocol::bare(&mut self.sockets.to_upstream, frontend::TERMINATE);
         }
+        protocol::bare(&mut self.sockets.to_upstream, frontend::TERMINATE);
         let farewell = Duration::from_secs(5);
         let _ = tokio::time::timeout(farewell, self.farewell()).await;
         if let Some(cancelling) = self.cancelling.take() {
