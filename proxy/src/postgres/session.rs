@@ -372,10 +372,12 @@ impl Session {
 
     /// Waits until something happens and deals with all of it, apart from the client's messages.
     async fn turn(&mut self) -> Result<(), End> {
-        if self.shared.audit.check().is_err() && self.sockets.to_client.waits_for().is_some() {
+        let waits_for = self.sockets.to_client.waits_for();
+        // What became durable before the log failed may still go.
+        let audit = &self.shared.audit;
+        if waits_for.is_some_and(|seq| audit.log().proof(seq).is_none()) && audit.check().is_err() {
             return Err(End::Told(refuse::log_unavailable()));
         }
-        let waits_for = self.sockets.to_client.waits_for();
         let deadline = self.next_deadline();
         let Self {
             sockets,
