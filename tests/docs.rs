@@ -208,6 +208,61 @@ fn links_lead_somewhere() {
     }
 }
 
+/// Every function that is marked as a test, as `file::test`.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![workspace().join("tests"), workspace().join("proxy")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|ending| ending != "rs") {
+                continue;
+            }
+            let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let mut marked = false;
+            for line in text.lines().map(str::trim_start) {
+                let function = line.strip_prefix("async ").unwrap_or(line);
+                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                    marked = true;
+                } else if let (true, Some(rest)) = (marked, function.strip_prefix("fn ")) {
+                    let name = rest.split('(').next().unwrap();
+                    found.insert(format!("{file}::{name}"));
+                    marked = false;
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_row_of_the_failure_table_is_shown_by_tests() {
+    let known = tests();
+    let documents = Document::all();
+    let table = documents
+        .iter()
+        .find(|it| it.name == "failures.md")
+        .unwrap();
+    let rows = table.text.lines().filter(|line| line.starts_with("| "));
+    let mut count = 0;
+    for row in rows.skip(2) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        assert_eq!(cells.len(), 6, "{row}");
+        let named: Vec<&str> = cells[5].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        for name in named {
+            assert!(known.contains(name), "there is no test {name}: {row}");
+        }
+        count += 1;
+    }
+    assert!(count > 20, "the table was not found: {count}");
+}
+
 #[test]
 fn the_help_is_worth_reading() {
     // Every subcommand and every option says what it is for.

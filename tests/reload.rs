@@ -10,6 +10,8 @@
 
 #[path = "common/gate.rs"]
 mod gate;
+#[path = "common/guest.rs"]
+mod guest;
 #[path = "common/ward.rs"]
 mod ward;
 

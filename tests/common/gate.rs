@@ -7,28 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chaperone_test_support::{Chaperone, http, policies};
+use chaperone_test_support::{Chaperone, http};
 
-const MANIFEST: &str = r#"[package]
-name = "gate"
-version = "0.1.0"
-edition = "2024"
-description = "Decides everything in one way"
-publish = false
-
-[lib]
-name = "@LIB@"
-crate-type = ["cdylib"]
-
-[dependencies]
-policy-sdk = { path = "@SDK@" }
-
-[profile.release]
-opt-level = 3
-panic = "abort"
-
-[workspace]
-"#;
+use crate::guest;
 
 const SOURCE: &str = r#"
 use policy_sdk::prelude::*;
@@ -66,32 +47,8 @@ policy_sdk::export_policy!(Gate);
 /// each text column.
 pub fn build(mode: &str) -> PathBuf {
     let lower = mode.to_lowercase();
-    let folder = policies::build_folder()
-        .join("gates")
-        .join(format!("gate-{lower}"));
-    fs::create_dir_all(folder.join("src")).unwrap();
-    let sdk = policies::workspace().join("policy-sdk");
-    let manifest = MANIFEST
-        .replace("@SDK@", &sdk.to_string_lossy())
-        .replace("@LIB@", &format!("gate_{lower}"));
-    write_once(&folder.join("Cargo.toml"), &manifest);
-    write_once(&folder.join("src/lib.rs"), &SOURCE.replace("@MODE@", mode));
-    // The same versions as everything else, so that nothing new has to be fetched.
-    let lock = fs::read_to_string(policies::workspace().join("Cargo.lock")).unwrap();
-    if !folder.join("Cargo.lock").exists() {
-        write_once(&folder.join("Cargo.lock"), &lock);
-    }
-    policies::build(&folder).unwrap()
-}
-
-/// Test programs that run side by side must not see half a file, nor a newer one than was built.
-fn write_once(file: &Path, text: &str) {
-    if fs::read_to_string(file).is_ok_and(|known| known == text) {
-        return;
-    }
-    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&temporary, text).unwrap();
-    fs::rename(temporary, file).unwrap();
+    let source = SOURCE.replace("@MODE@", mode);
+    guest::build("gate", &format!("gate-{lower}"), &source)
 }
 
 /// Puts a module into the policy directory under `name`.wasm, by an atomic rename.
