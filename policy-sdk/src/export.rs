@@ -23,20 +23,6 @@ macro_rules! export_policy {
     };
 }
 
-/// Settings as the contract hands them over: JSON text, where nothing means the defaults.
-#[cfg(any(target_arch = "wasm32", feature = "testkit"))]
-pub(crate) fn parse_settings<S>(json: &str) -> Result<S, String>
-where
-    S: serde::de::DeserializeOwned + Default,
-{
-    match json.trim() {
-        "" | "null" => Ok(S::default()),
-        json => {
-            serde_json::from_str(json).map_err(|error| format!("the settings do not fit: {error}"))
-        }
-    }
-}
-
 #[cfg(target_arch = "wasm32")]
 pub use guest::Exported;
 
@@ -44,7 +30,6 @@ pub use guest::Exported;
 mod guest {
     use std::sync::OnceLock;
 
-    use super::parse_settings;
     use crate::bindings::chaperone::policy::types as host;
     use crate::bindings::exports::chaperone::policy::policy as wit;
     use crate::{
@@ -73,7 +58,7 @@ mod guest {
         }
 
         fn configure(settings: String) -> Result<(), String> {
-            let policy = T::Policy::configure(parse_settings(&settings)?)?;
+            let policy = T::Policy::configure(crate::settings::parse(&settings)?)?;
             T::configured()
                 .set(policy)
                 .map_err(|_| "the module is already configured".to_owned())

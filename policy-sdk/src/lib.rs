@@ -55,6 +55,8 @@ mod glob;
 mod operation;
 mod policy;
 mod session;
+#[cfg(any(target_arch = "wasm32", feature = "testkit", test))]
+mod settings;
 #[cfg(all(feature = "testkit", not(target_arch = "wasm32")))]
 pub mod testkit;
 

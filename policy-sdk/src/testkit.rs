@@ -38,7 +38,7 @@ pub fn configured<P: Policy>(settings: &serde_json::Value) -> P {
 ///
 /// What the policy or its settings type says.
 pub fn try_configured<P: Policy>(settings: &serde_json::Value) -> Result<P, String> {
-    P::configure(crate::export::parse_settings(&settings.to_string())?)
+    P::configure(crate::settings::parse(&settings.to_string())?)
 }
 
 /// The policy's answer, with a context of no parameters, at time 0, outside of a transaction.

@@ -11,17 +11,18 @@ use chaperone_policy_host::{Format, Host, HostError, HostOptions, LoadError, Rea
 use crate::policy::write_atomically;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// A small stack next to the heap: fewer pages to reset after each decision. SIMD halves the time
-/// of a `rewrite`.
-const FLAGS: &str = "-C link-arg=-zstack-size=65536 -C strip=debuginfo -C target-feature=+simd128";
+/// The profile of [`MODULE`].
+const PROFILE: &str = "policy";
+/// How a module is built, which the SDK says for everybody.
+const MODULE: &str = include_str!("../../../policy-sdk/module.toml");
 
 /// Build policy modules and look into them.
 #[derive(Debug, clap::Subcommand)]
 pub enum PolicyCommand {
     /// Build a policy crate into a module.
     ///
-    /// Runs `cargo build --release` for wasm32-unknown-unknown in DIR and prints where the module
-    /// is and how large. With -o, copies it into a policy directory in one step, so that a running
+    /// Runs `cargo build` for wasm32-unknown-unknown in DIR, with the settings of the SDK's
+    /// module.toml, and prints where the module is and how large. With -o, copies it into a policy directory in one step, so that a running
     /// proxy never sees half of it.
     Build {
         /// The policy crate's directory, with its Cargo.toml.
@@ -99,10 +100,16 @@ fn build(directory: &Path, output: Option<&Path>, out: &mut impl Write) -> Resul
     }
     check_target()?;
     let cargo = Command::new("cargo")
-        .args(["build", "--release", "--lib", "--target", TARGET])
+        .args(["build", "--profile", PROFILE, "--lib", "--target", TARGET])
+        .args(
+            build_settings()
+                .iter()
+                .flat_map(|setting| ["--config", setting]),
+        )
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(directory)
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS)
+        // They would take the place of ours, or be added.
+        .env_remove("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
@@ -145,6 +152,27 @@ fn build(directory: &Path, output: Option<&Path>, out: &mut impl Write) -> Resul
             bytes.len().div_ceil(1024)
         ),
     )
+}
+
+/// [`MODULE`] as cargo's command line takes it: `a.b.c=value`.
+fn build_settings() -> Vec<String> {
+    fn walk(path: &str, value: &toml::Value, all: &mut Vec<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    let key = toml::Value::from(key.as_str());
+                    let dot = if path.is_empty() { "" } else { "." };
+                    walk(&format!("{path}{dot}{key}"), value, all);
+                }
+            }
+            value => all.push(format!("{path}={value}")),
+        }
+    }
+    let mut all = Vec::new();
+    // A test sees that it is TOML.
+    let table: toml::Table = toml::from_str(MODULE).unwrap_or_default();
+    walk("", &toml::Value::Table(table), &mut all);
+    all
 }
 
 fn check_target() -> Result<(), PolicyError> {
@@ -299,6 +327,23 @@ mod tests {
             module_of(folder.path(), messages.join("\n").as_bytes()),
             Some(PathBuf::from("/t/mine.wasm"))
         );
+    }
+
+    #[test]
+    fn the_build_settings_are_cargos() {
+        let settings = build_settings();
+        for wanted in [
+            r#""profile"."policy"."panic"="abort""#,
+            r#""profile"."policy"."package"."*"."opt-level"="s""#,
+        ] {
+            assert!(settings.iter().any(|it| it == wanted), "{settings:#?}");
+        }
+        let flags = format!(r#""target"."{TARGET}"."rustflags"=["#);
+        assert!(
+            settings.iter().any(|it| it.starts_with(&flags)),
+            "{settings:#?}"
+        );
+        assert!(MODULE.contains(&format!("[profile.{PROFILE}]")));
     }
 
     #[test]

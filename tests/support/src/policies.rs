@@ -8,8 +8,8 @@ use crate::chaperone::run;
 use crate::error::{Context as _, Error, Result};
 
 const WASM: &str = "wasm32-unknown-unknown";
-/// As `chaperone policy build` has them, so that both share what is compiled.
-const FLAGS: &str = "-C link-arg=-zstack-size=65536 -C strip=debuginfo -C target-feature=+simd128";
+/// Of the SDK's `module.toml`.
+const PROFILE: &str = "policy";
 
 /// The workspace's root.
 #[must_use]
@@ -57,10 +57,21 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
     lock.lock().context("wait for the build lock")?;
     run(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--quiet", "--release", "--lib", "--target", WASM])
+            .args([
+                "build",
+                "--quiet",
+                "--profile",
+                PROFILE,
+                "--lib",
+                "--target",
+                WASM,
+            ])
+            // As `chaperone policy build` has it too, so that both share what is compiled.
+            .arg("--config")
+            .arg(workspace().join("policy-sdk/module.toml"))
             .current_dir(folder)
             .env("CARGO_TARGET_DIR", &target)
-            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", FLAGS)
+            .env_remove("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS")
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
@@ -69,10 +80,7 @@ pub fn build(folder: &Path) -> Result<PathBuf> {
         .unwrap_or_default()
         .to_string_lossy()
         .replace('-', "_");
-    let module = target
-        .join(WASM)
-        .join("release")
-        .join(format!("{name}.wasm"));
+    let module = target.join(WASM).join(PROFILE).join(format!("{name}.wasm"));
     if module.is_file() {
         return Ok(module);
     }
