@@ -14,7 +14,7 @@ help: ## List these targets
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
 	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
-	@echo '  make fidelity ONLY="regression isolation pipeline" TLS=1'
+	@echo '  make fidelity ONLY="pipeline drivers regression isolation" TLS=1 SCHEDULE=FILE PROXIED=1'
 
 prerequisites:
 	@tests/prerequisites.sh
@@ -45,11 +45,19 @@ bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare rel
 	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
-fidelity: ## PostgreSQL's own suites, direct and through Chaperone, and what differs
-	@tests/prerequisites.sh bison flex make perl
+SUITES := $(or $(ONLY),pipeline drivers regression isolation)
+OF_POSTGRES := $(filter-out drivers,$(SUITES))
+OF_DRIVERS := $(filter drivers,$(SUITES))
+
+fidelity: ## PostgreSQL's own suites and drivers, direct and through Chaperone, and what differs
+	@tests/prerequisites.sh $(if $(OF_POSTGRES),bison flex make perl) \
+	    $(if $(OF_DRIVERS),python3 node=nodejs npm javac=default-jdk-headless)
 	cargo build -p chaperone -p chaperone-fidelity
-	@'$(TARGET)/debug/fidelity' --source "$$(tests/fidelity/fetch.sh '$(TARGET)/fidelity')" \
-	    --output '$(TARGET)/fidelity/results' $(if $(ONLY),--only $(ONLY)) $(if $(TLS),--tls)
+	$(if $(OF_DRIVERS),@tests/drivers/install.sh '$(TARGET)/drivers')
+	@'$(TARGET)/debug/fidelity' --only $(SUITES) --drivers '$(TARGET)/drivers' \
+	    $(if $(OF_POSTGRES),--source "$$(tests/fidelity/fetch.sh '$(TARGET)/fidelity')") \
+	    --output '$(TARGET)/fidelity/results' $(if $(TLS),--tls) \
+	    $(if $(SCHEDULE),--schedule '$(SCHEDULE)') $(if $(PROXIED),--proxied-only)
 
 clean: ## Remove everything that was built or left by the demo
 	cargo clean

@@ -31,8 +31,8 @@ command -v cc >/dev/null 2>&1 || need build-essential pkg-config
 has_libclang || need libclang-dev
 has_server || need postgresql postgresql-contrib
 command -v psql >/dev/null 2>&1 || need postgresql-client
-for want in "$@"; do
-    command -v "$want" >/dev/null 2>&1 || need "$want"
+for want in "$@"; do # a program, or program=package
+    command -v "${want%%=*}" >/dev/null 2>&1 || need "${want#*=}"
 done
 
 as_root=none

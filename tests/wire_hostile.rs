@@ -368,6 +368,7 @@ fn cancel() {
         let mut wire = if over_tls { tls(&rig) } else { clear(&rig) };
         let said = wire.play(&[Step::Send(cancel_request(pid, secret)), Step::End]);
         assert_eq!(said.0, ["END"]);
+        assert!(!wire.cut, "no close_notify");
     };
     let mut wire = rig.open();
     let said = wire.ask(&query("SELECT pg_backend_pid()"));

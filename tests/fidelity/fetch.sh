@@ -30,7 +30,10 @@ get() {
         -o APT::Sandbox::User=root "$@" >&2
 }
 get update
-get source --download-only "$package=$version"
+get source --download-only "$package=$version" || {
+    say "the registry has no source of $version any more; taking its newest, whose expectations may differ"
+    get source --download-only "$package"
+}
 
 rm -rf "$tree" unpacked
 mkdir unpacked

@@ -176,6 +176,8 @@ async fn open(
             None => return Ok(None),
             Some(Opening::Cancel(key)) => {
                 front.shared.cancels.request(&key);
+                // Inside of TLS, libpq takes an end without close_notify for a failure.
+                let _ = timeout(Duration::from_secs(5), stream.shutdown()).await;
                 return Ok(None);
             }
             Some(Opening::GssEncryption) => answer(&mut stream, b'N').await?,

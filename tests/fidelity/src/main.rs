@@ -1,6 +1,7 @@
 //! `make fidelity`: PostgreSQL's own suites, direct and through Chaperone with the allow-all
 //! policy, and what differs.
 
+mod drivers;
 mod stage;
 mod suite;
 
@@ -12,16 +13,23 @@ use std::process::ExitCode;
 use chaperone_test_support::{Result, error::Context as _};
 use clap::Parser;
 
+use drivers::Drivers;
 use stage::{Stage, Way};
-use suite::{Choice, Outcome, Suite};
+use suite::{Choice, Outcome, Sources, Suite};
 
 #[derive(Debug, Parser)]
 #[command(about = "Runs PostgreSQL's suites direct and through Chaperone and prints what differs")]
 struct Options {
     /// PostgreSQL's source tree, as tests/fidelity/fetch.sh prints it
-    #[arg(long)]
+    #[arg(long, default_value = "")]
     source: PathBuf,
-    /// Suites to run: regression, isolation, pipeline; all without
+    /// Where tests/drivers/install.sh has put the drivers
+    #[arg(long, default_value = "")]
+    drivers: PathBuf,
+    /// The scripts that use them
+    #[arg(long, default_value = "tests/drivers")]
+    scripts: PathBuf,
+    /// Suites to run: pipeline, drivers, regression, isolation; all without
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
     /// Only through Chaperone, against what the suites expect
@@ -64,6 +72,13 @@ impl Options {
 
 /// How many tests differ.
 fn run(options: &Options) -> Result<usize> {
+    let sources = Sources {
+        postgres: options.source.clone(),
+        drivers: Drivers {
+            installed: options.drivers.clone(),
+            scripts: options.scripts.clone(),
+        },
+    };
     let mut differing = 0;
     for suite in Suite::ALL {
         let name = suite.name();
@@ -74,12 +89,13 @@ fn run(options: &Options) -> Result<usize> {
             eprintln!("fidelity: {name}, {}", way.name());
             let stage = Stage::start(way, options.tls)?;
             let output = options.output.join(name).join(way.name());
-            let outcomes = suite.run(&stage, &options.source, &output, &options.choice())?;
+            let outcomes = suite.run(&stage, &sources, &output, &options.choice())?;
             fs::write(output.join("chaperone.log"), stage.log())
                 .context(format!("write to {}", output.display()))?;
             Ok(outcomes)
         };
-        let direct = if options.proxied_only {
+        // A driver's script has no expectation but what it sees of the server itself.
+        let direct = if options.proxied_only && !matches!(suite, Suite::Drivers) {
             None
         } else {
             Some(run(Way::Direct)?)

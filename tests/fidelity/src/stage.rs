@@ -77,6 +77,7 @@ impl Stage {
             }
             _ => {
                 command.env("PGSSLMODE", "disable");
+                command.env_remove("PGSSLROOTCERT");
             }
         }
     }

@@ -10,6 +10,7 @@ use chaperone_test_support::error::{Context as _, Error};
 use chaperone_test_support::postgres::{SUPERUSER, find_binaries};
 use chaperone_test_support::{Account, Result};
 
+use crate::drivers::Drivers;
 use crate::stage::Stage;
 
 /// What became of one test.
@@ -19,6 +20,14 @@ pub enum Outcome {
     Failed,
     /// It did not run.
     Missing,
+}
+
+/// Where everything is that others wrote.
+#[derive(Debug)]
+pub struct Sources {
+    /// PostgreSQL's source tree, with what its suites need built.
+    pub postgres: PathBuf,
+    pub drivers: Drivers,
 }
 
 /// Which tests of the regression and isolation suites to run.
@@ -37,6 +46,8 @@ pub enum Suite {
     Regression,
     Isolation,
     Pipeline,
+    /// Not PostgreSQL's: drivers that others wrote.
+    Drivers,
 }
 
 /// Tests of `libpq_pipeline` with a reference trace.
@@ -52,11 +63,19 @@ const TRACED: [&str; 9] = [
     "transaction",
 ];
 
-/// Seconds for one test of `libpq_pipeline`; direct, none takes two.
-const PATIENCE: &str = "15";
+/// Seconds for one test of `libpq_pipeline`. Direct, none takes two; one of them sends a hundred
+/// thousand statements with effects, each of which Chaperone records twice.
+const PATIENCE: &str = "180";
+/// So much of what a failed test said is shown.
+const SHOWN: usize = 1_000;
 
 impl Suite {
-    pub const ALL: [Suite; 3] = [Suite::Pipeline, Suite::Regression, Suite::Isolation];
+    pub const ALL: [Suite; 4] = [
+        Suite::Pipeline,
+        Suite::Drivers,
+        Suite::Regression,
+        Suite::Isolation,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -64,6 +83,7 @@ impl Suite {
             Suite::Regression => "regression",
             Suite::Isolation => "isolation",
             Suite::Pipeline => "pipeline",
+            Suite::Drivers => "drivers",
         }
     }
 
@@ -74,12 +94,16 @@ impl Suite {
     pub fn run(
         self,
         stage: &Stage,
-        source: &Path,
+        sources: &Sources,
         output: &Path,
         choice: &Choice<'_>,
     ) -> Result<BTreeMap<String, Outcome>> {
         fs::create_dir_all(output).context(format!("make {}", output.display()))?;
         let output = fs::canonicalize(output).context("find the output's folder")?;
+        if matches!(self, Suite::Drivers) {
+            return sources.drivers.run(stage, &output);
+        }
+        let source = &sources.postgres;
         let source = fs::canonicalize(source).context(format!("find {}", source.display()))?;
         match self {
             Suite::Regression => regress(
@@ -99,6 +123,7 @@ impl Suite {
                 choice,
             ),
             Suite::Pipeline => pipeline(stage, &source, &output),
+            Suite::Drivers => Ok(BTreeMap::new()),
         }
     }
 }
@@ -228,7 +253,9 @@ fn pipeline(stage: &Stage, source: &Path, output: &Path) -> Result<BTreeMap<Stri
         let mut outcome = if run.status.success() {
             Outcome::Passed
         } else {
-            eprintln!("  {test}: {}", String::from_utf8_lossy(&run.stderr));
+            let said = String::from_utf8_lossy(&run.stderr);
+            let last: String = said.chars().rev().take(SHOWN).collect();
+            eprintln!("  {test}: {}", last.chars().rev().collect::<String>());
             Outcome::Failed
         };
         outcomes.insert(test.to_owned(), outcome);

@@ -59,6 +59,8 @@ pub struct Wire {
     input: Vec<u8>,
     /// Process id and secret of BackendKeyData, after [`Wire::login`].
     pub key: (u32, Vec<u8>),
+    /// The server closed the connection without saying so inside of TLS.
+    pub cut: bool,
 }
 
 enum Stream {
@@ -87,6 +89,7 @@ impl Wire {
             stream: Stream::Plain(tcp),
             input: Vec::new(),
             key: (0, Vec::new()),
+            cut: false,
         })
     }
 
@@ -167,6 +170,7 @@ impl Wire {
             stream: Stream::Tls(Box::new(stream)),
             input: self.input,
             key: self.key,
+            cut: false,
         })
     }
 
@@ -356,6 +360,7 @@ impl Wire {
                         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
                     ) =>
                 {
+                    self.cut = true;
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
