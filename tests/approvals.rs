@@ -18,7 +18,9 @@ mod ward;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
+use chaperone_test_support::chaperone::ChaperoneOptions;
+use chaperone_test_support::{Chaperone, Issuer, Postgres, PsqlSession, http};
+use serde_json::json;
 use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
 
 /// Ends with this program: its guardian sees to it.
@@ -32,6 +34,15 @@ struct Desk {
 
 impl Desk {
     fn open(name: &str, wait: &str, ttl: &str) -> Desk {
+        Desk::with(name, wait, ttl, |options| options)
+    }
+
+    fn with(
+        name: &str,
+        wait: &str,
+        ttl: &str,
+        further: impl Fn(ChaperoneOptions) -> ChaperoneOptions,
+    ) -> Desk {
         let table = format!("import_{name}");
         let ddl = format!(
             "SET ROLE clinic_owner; CREATE TABLE {table} (id integer, line text);
@@ -44,7 +55,7 @@ impl Desk {
         let options = ward::with_risky(Chaperone::options(CHAPERONE), &risky).toml(&format!(
             "[approvals]\nwait = {wait:?}\ngroups = [\"approvers\"]"
         ));
-        let proxy = ward::people(options, &POSTGRES).start().unwrap();
+        let proxy = further(ward::people(options, &POSTGRES)).start().unwrap();
         Desk { proxy, table }
     }
 
@@ -75,6 +86,14 @@ impl Desk {
     fn answer(&self, token: &str, arguments: &[&str]) -> (bool, String) {
         let output = ward::approvals(&self.proxy, token, arguments);
         (output.status.success(), ward::words(&output))
+    }
+
+    /// The status of an answer by HTTP, and what it says.
+    fn post(&self, token: &str, id: &str, answer: &str) -> (u16, String) {
+        let path = format!("/v1/approvals/{id}/{answer}");
+        let answer = http::request(self.proxy.admin(), "POST", &path, Some(token), None);
+        let answer = answer.unwrap();
+        (answer.status, answer.body)
     }
 
     fn approve(&self, id: &str) {
@@ -132,6 +151,162 @@ fn another_person_approves_and_it_runs_once() {
     for state in ["requested", "seen", "granted", "denied", "released"] {
         assert!(desk.recorded(state), "no {state} in the log");
     }
+}
+
+/// Two say yes at the same instant, and two sessions wait for it.
+#[test]
+fn of_two_answers_at_once_one_counts_and_it_runs_once() {
+    const SECOND: &str = "token-of-the-second-approver-0123456789";
+    let desk = Desk::with("race", "60s", "900", |options| {
+        options.identity("second", SECOND, &["approvers"], "on-call")
+    });
+    for round in 1..=5 {
+        let mut sessions = [desk.session(), desk.session()];
+        for session in &mut sessions {
+            session.send(&desk.change()).unwrap();
+        }
+        let id = desk.held();
+        // Both wait for the one request.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(desk.listed(), [id.as_str()]);
+        let statuses = std::thread::scope(|scope| {
+            let answers = [APPROVER, SECOND].map(|token| {
+                let (desk, id) = (&desk, &id);
+                scope.spawn(move || desk.post(token, id, "approve").0)
+            });
+            answers.map(|answer| answer.join().unwrap())
+        });
+        let [mut low, mut high] = statuses;
+        if low > high {
+            (low, high) = (high, low);
+        }
+        assert_eq!((low, high), (200, 409), "{statuses:?}");
+        let said = sessions.map(|mut session| session.wait(PATIENCE).unwrap());
+        let ran = said.iter().filter(|said| said.contains("UPDATE 1")).count();
+        assert_eq!(ran, 1, "{said:?}");
+        assert!(said.iter().any(|said| said.contains("55000")), "{said:?}");
+        assert_eq!(desk.count(), round.to_string());
+    }
+    // A yes against a no: whichever was first.
+    let mut session = desk.session();
+    session.send(&desk.change()).unwrap();
+    let id = desk.held();
+    let (yes, no) = std::thread::scope(|scope| {
+        let yes = scope.spawn(|| desk.post(APPROVER, &id, "approve").0);
+        let no = scope.spawn(|| desk.post(SECOND, &id, "deny").0);
+        (yes.join().unwrap(), no.join().unwrap())
+    });
+    let said = session.wait(PATIENCE).unwrap();
+    match (yes, no) {
+        (200, 409) => has(&said, "UPDATE 1"),
+        (409, 200) => has(&said, "42501"),
+        both => panic!("{both:?}"),
+    }
+    assert_eq!(desk.count(), if yes == 200 { "6" } else { "5" });
+}
+
+/// An agent acts for somebody (RFC 8693): neither of the two can approve, whatever their groups,
+/// nor anybody whose token is in another's hands.
+#[test]
+fn nobody_on_the_asking_side_can_approve() {
+    let issuer = Issuer::start().unwrap();
+    let desk = Desk::with("behalf", "60s", "900", |options| {
+        options.file("issuer.pem", issuer.ca_pem()).toml(&format!(
+            "[[identity.providers]]\nissuer = {:?}\naudience = \"chaperone\"\nca = \"issuer.pem\"",
+            issuer.url()
+        ))
+    });
+    let groups = ["dbas", "approvers"];
+    let token = |subject: &str, actors: serde_json::Value| {
+        let claims = json!({"groups": groups, "purpose": "maintenance", "act": actors});
+        issuer.token(subject, &claims).unwrap()
+    };
+    let nobody = serde_json::Value::Null;
+    let chain = json!({"sub": "agent-7", "act": {"sub": "runner"}});
+    let asking = token("dr-boss", chain);
+    let mut session = desk.proxy.psql(DATABASE, "dba", &asking).session().unwrap();
+    session.send(&desk.change()).unwrap();
+    let id = desk.held();
+    for involved in ["dr-boss", "agent-7", "runner"] {
+        let own = token(involved, nobody.clone());
+        for answer in ["approve", "deny"] {
+            let (status, body) = desk.post(&own, &id, answer);
+            assert!(
+                status == 403 && body.contains("involved"),
+                "{involved}: {body}"
+            );
+        }
+    }
+    for (subject, actor) in [("dr-other", "agent-7"), ("dr-other", "some-tool")] {
+        let lent = token(subject, json!({"sub": actor}));
+        let (status, body) = desk.post(&lent, &id, "approve");
+        assert!(
+            status == 403 && body.contains("delegated"),
+            "{actor}: {body}"
+        );
+    }
+    let (status, body) = desk.post(&asking, &id, "approve");
+    assert_eq!(status, 403, "{body}");
+    assert_eq!(desk.count(), "0");
+    let (status, body) = desk.post(&token("dr-other", nobody), &id, "approve");
+    assert_eq!(status, 200, "{body}");
+    has(&session.wait(PATIENCE).unwrap(), "UPDATE 1");
+    assert_eq!(desk.count(), "1");
+}
+
+#[test]
+fn a_ticket_outlives_its_session_and_nobody_else_can_use_it() {
+    const OTHER: &str = "token-of-the-other-dba-0123456789abcdef";
+    let desk = Desk::with("outlives", "1s", "900", |options| {
+        options.identity("other", OTHER, &["dbas"], "maintenance")
+    });
+    has(
+        &desk.session().run(&desk.change(), PATIENCE).unwrap(),
+        "55000",
+    );
+    let id = desk.held();
+    desk.approve(&id);
+    let mut other = desk.proxy.psql(DATABASE, "dba", OTHER).session().unwrap();
+    has(&other.run(&desk.change(), PATIENCE).unwrap(), "55000");
+    assert_eq!(desk.count(), "0");
+    let mut again = desk.session();
+    has(&again.run(&desk.change(), PATIENCE).unwrap(), "UPDATE 1");
+    assert_eq!(desk.count(), "1");
+}
+
+#[test]
+fn an_approval_that_is_not_used_in_time_is_over() {
+    let desk = Desk::open("unused", "1s", "4");
+    let mut session = desk.session();
+    has(&session.run(&desk.change(), PATIENCE).unwrap(), "55000");
+    let id = desk.held();
+    desk.approve(&id);
+    ward::wait_for("its end", || desk.recorded("expired"));
+    let (ok, words) = desk.answer(APPROVER, &["approve", &id]);
+    assert!(!ok, "{words}");
+    let said = session.run(&desk.change(), PATIENCE).unwrap();
+    has(&said, "55000");
+    assert!(!said.contains(&id), "the old ticket again: {said}");
+    assert_eq!(desk.count(), "0");
+}
+
+#[test]
+fn one_requester_cannot_fill_the_desk() {
+    let desk = Desk::open("many", "1s", "900");
+    let statements = (1..=17).map(|by| format!("UPDATE {} SET id = {by};", desk.table));
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let asking = statements.map(|statement| {
+            let mut session = desk.session();
+            scope.spawn(move || session.run(&statement, PATIENCE).unwrap())
+        });
+        let asking: Vec<_> = asking.collect();
+        asking.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    let refused = said.iter().filter(|said| said.contains("of your requests"));
+    assert_eq!(refused.count(), 1, "{said:?}");
+    assert!(said.iter().all(|said| said.contains("55000")), "{said:?}");
+    assert_eq!(desk.listed().len(), 16);
+    assert_eq!(desk.count(), "0");
 }
 
 #[test]
