@@ -105,6 +105,9 @@ fn start_proxy(postgres: &Postgres, tls: bool) -> Result<Chaperone> {
         .context("find this program")?
         .with_file_name("chaperone");
     let mut options = Chaperone::options(binary)
+        // Beside the server's data, in memory where there is some: the suites make tens of
+        // thousands of changes, and each waits for its record.
+        .folder(postgres.socket_folder().join("chaperone"))
         .log("warn")
         .identity("suite", TOKEN, &["suite"], "test")
         .policy("allow-all", policies::example("allow-all")?, "")
