@@ -11,12 +11,16 @@
 #[path = "common/ward.rs"]
 mod ward;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use chaperone_test_support::chaperone::ChaperoneOptions;
+use chaperone_test_support::wire::frontend::{bind, execute, parse, sync};
+use chaperone_test_support::wire::{Step, Wire};
 use chaperone_test_support::{Chaperone, Postgres, policies};
+use serde_json::Value;
 use ward::{AGENT, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE};
 
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
@@ -40,6 +44,13 @@ fn wild_program(program: &Path) -> ChaperoneOptions {
 fn records(proxy: &Chaperone, kind: &str) -> usize {
     let shown = ward::audit(proxy, "show", &["--json", "--kind", kind]);
     shown.lines().filter(|line| !line.is_empty()).count()
+}
+
+fn json(lines: &str) -> Vec<Value> {
+    let lines = lines.lines().filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[track_caller]
@@ -100,6 +111,48 @@ fn the_intent_comes_before_the_effect() {
     holder.run("COMMIT;", PATIENCE).unwrap();
     has(&session.wait(PATIENCE).unwrap(), "INSERT 0 1");
     assert_eq!(records(&proxy, "outcome"), outcomes + 1);
+}
+
+/// Changes that a client sends without waiting share syncs, and none is let go before its own
+/// intent is on disk.
+#[test]
+fn pipelined_changes_share_syncs() {
+    const CHANGES: u64 = 100;
+    let proxy = wild().plaintext().start().unwrap();
+    let mut wire = Wire::connect(proxy.port()).unwrap();
+    let account = [("user", "dba"), ("database", DATABASE)];
+    wire.login(3 << 16, &account, DBA).unwrap();
+    let sql = "INSERT INTO import_2019 VALUES ($1, 'x')";
+    let mut batch = parse("change", sql, &[]);
+    for id in 0..CHANGES {
+        let id = (10_000 + id).to_string();
+        batch.extend(bind("", "change", &[Some(&id)], 0));
+        batch.extend(execute("", 0));
+    }
+    batch.extend(sync());
+    let said = wire.play(&[Step::Send(batch), Step::Ready(1)]);
+    assert_eq!(said.all("CommandComplete").len() as u64, CHANGES, "{said}");
+
+    let number = |record: &Value, path: &str| record.pointer(path).and_then(Value::as_u64).unwrap();
+    let shown = |kind| json(&ward::audit(&proxy, "show", &["--json", "--kind", kind]));
+    let intents = shown("intent");
+    assert_eq!(intents.len() as u64, CHANGES);
+    let syncs: HashSet<u64> = intents
+        .iter()
+        .map(|intent| number(intent, "/synced"))
+        .collect();
+    assert!(syncs.len() < 20, "{} syncs", syncs.len());
+    for outcome in shown("outcome") {
+        let intent = outcome.pointer("/refs/intent").and_then(Value::as_str);
+        let (_, intent) = intent.unwrap().split_once('/').unwrap();
+        let intent: u64 = intent.parse().unwrap();
+        assert!(number(&outcome, "/synced") >= intent, "{outcome}");
+        let backend = number(&outcome, "/body/backend_micros");
+        assert!(
+            backend <= number(&outcome, "/body/total_micros"),
+            "{outcome}"
+        );
+    }
 }
 
 #[test]

@@ -438,6 +438,7 @@ fn clients_that_vanish_end_their_backends() {
         query("BEGIN"),
         query("COPY item FROM STDIN"),
         query("SELECT * FROM big"),
+        query("SELECT pg_sleep(60)"),
         parse("", "SELECT 1", &[]),
         query("SELECT 1")[..7].to_vec(),
     ] {

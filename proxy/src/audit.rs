@@ -1,12 +1,17 @@
 //! The audit log for asynchronous callers: append now, wait for the disk later.
 //!
-//! [`Audit::wait_durable`] costs one lock; a waiter is woken once, when its own record is on disk,
-//! however many others wait.
+//! Waiting costs one lock; a waiter is woken once, when its own record is on disk, however many
+//! others wait.
 
 mod convert;
 mod waiters;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    future::poll_fn,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use chaperone_audit_log::{
     AppendError, Blinder, Code, Durable, Health, Log, LogFailed, LogOptions, Payload, Progress,
@@ -15,11 +20,11 @@ use chaperone_audit_log::{
 use uuid::Uuid;
 
 pub use convert::{
-    action_codes, limit_codes, mask_code, object_names, output_masks, parameter, session_start,
+    action_codes, applied_masks, limit_codes, mask_code, object_names, parameter, session_start,
     sqlstate, verdict_code,
 };
 
-use waiters::Waiters;
+use waiters::{Place, Waiters};
 
 /// Why a record is no evidence yet.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,9 +91,35 @@ impl Audit {
         self.log.append(clear, sealed, request)
     }
 
+    /// The same for a caller that calls [`Self::settle`] soon, or waits for the record.
+    pub fn enqueue<P: Payload>(
+        &self,
+        clear: &P,
+        sealed: Option<&P::Sealed>,
+        request: Option<Uuid>,
+    ) -> Result<Seq, AppendError> {
+        self.log.enqueue(clear, sealed, request)
+    }
+
+    /// Sees to it that what was taken gets written; see [`Log::settle`].
+    pub fn settle(&self) {
+        self.log.settle();
+    }
+
+    /// What a task keeps that waits again and again.
+    #[must_use]
+    pub fn waiter(&self) -> Waiter {
+        Waiter {
+            audit: self.clone(),
+            place: Place::default(),
+        }
+    }
+
     /// Waits until the record is on disk. Dropping the future gives up waiting, not the record.
     pub async fn wait_durable(&self, seq: Seq) -> Result<Durable, LogFailed> {
-        self.waiters.wait(&self.log, seq).await
+        self.settle();
+        let mut waiter = self.waiter();
+        poll_fn(|context| waiter.poll(seq, context)).await
     }
 
     /// Appends and waits.
@@ -124,6 +155,27 @@ impl Audit {
             // The runtime is going down; the log's own drop writes what is queued.
             Err(_) => self.check(),
         }
+    }
+}
+
+/// Waits for records to be on disk, one after another, always from the same task.
+#[derive(Debug)]
+pub struct Waiter {
+    audit: Audit,
+    place: Place,
+}
+
+impl Waiter {
+    /// Ready when the record is on disk or the log has failed.
+    pub fn poll(&mut self, seq: Seq, context: &Context<'_>) -> Poll<Result<Durable, LogFailed>> {
+        let Audit { log, waiters } = &self.audit;
+        self.place.poll(waiters, log, seq, context)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.place.leave(&self.audit.waiters);
     }
 }
 

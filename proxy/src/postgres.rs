@@ -19,6 +19,7 @@ mod outbox;
 mod portal;
 mod protocol;
 mod queue;
+mod quiet;
 mod refusal;
 mod report;
 mod run;
@@ -29,6 +30,7 @@ mod start_settings;
 mod startup;
 mod stream;
 mod upstream;
+mod workers;
 
 pub(crate) use decide::{Decider, Ground, Statement, decider};
 pub(crate) use mask::survives;

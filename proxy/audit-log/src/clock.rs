@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::value::push_number;
+
 /// Microseconds since 1970, 0 for clocks set before.
 #[must_use]
 pub fn unix_micros(time: SystemTime) -> u64 {
@@ -14,15 +16,45 @@ pub fn unix_micros(time: SystemTime) -> u64 {
 /// `2026-11-24T11:49:13.000250Z`; always 27 bytes until the year 9999.
 #[must_use]
 pub fn rfc3339(unix_micros: u64) -> String {
+    let mut text = Vec::with_capacity(27);
+    push_rfc3339(&mut text, unix_micros);
+    // It is ASCII.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+pub(crate) fn push_rfc3339(text: &mut Vec<u8>, unix_micros: u64) {
     let (seconds, micros) = (unix_micros / 1_000_000, unix_micros % 1_000_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micros:06}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    if year > 9999 {
+        push_number(text, year);
+    } else {
+        push_digits::<4>(text, year);
+    }
+    for (before, number) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', second / 3600),
+        (b':', second / 60 % 60),
+        (b':', second % 60),
+    ] {
+        text.push(before);
+        push_digits::<2>(text, number);
+    }
+    text.push(b'.');
+    push_digits::<6>(text, micros);
+    text.push(b'Z');
+}
+
+/// The last `N` decimal digits.
+fn push_digits<const N: usize>(text: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        // Below ten.
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    text.extend_from_slice(&digits);
 }
 
 /// Reads what [`rfc3339`] writes, a plain date, or a date and time without fraction, all UTC, as
@@ -72,24 +104,23 @@ fn month_days(year: u64, month: u64) -> u64 {
     }
 }
 
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    // 400 years are 146,097 days; the loops below then run at most 400 and 12 times.
-    let mut year = 1970 + days / 146_097 * 400;
-    days %= 146_097;
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let mut month = 1;
-    while days >= month_days(year, month) {
-        days -= month_days(year, month);
-        month += 1;
-    }
-    (year, month, days + 1)
+/// The date of a day since 1970. Years begin in March here, so that the day that comes and goes is
+/// the last of one; 400 years have 146,097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // From 0000-03-01.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // March to January have 31, 30, 31, 30, 31, 31, 30, … days: 153 in five months.
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 {
+        (era * 400 + year, month + 3)
+    } else {
+        (era * 400 + year + 1, month - 9)
+    };
+    (year, month, day_of_month)
 }
 
 fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
@@ -112,6 +143,7 @@ mod tests {
     fn known_instants() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
+        assert_eq!(rfc3339(253_402_300_800_000_000).len(), 28);
         assert_eq!(parse_rfc3339("2000-02-29"), Some(951_782_400_000_000));
         assert_eq!(
             parse_rfc3339("2000-02-29T00:00:01.5Z"),

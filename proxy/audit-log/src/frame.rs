@@ -15,10 +15,10 @@
 use sha3::{Digest as _, Sha3_256};
 
 use crate::{
-    clock::rfc3339,
+    clock::push_rfc3339,
     record::{FORMAT_VERSION, Header, Kind, RecordRef, Role, Seq},
     seal::{DataKey, SealError, TAG},
-    value::{Digest, push_hex},
+    value::{Digest, hex_digit, push_hex, push_number},
 };
 use uuid::Uuid;
 
@@ -70,25 +70,28 @@ pub(crate) fn encode(
         (Some(_), key) => key,
         (None, _) => None,
     };
-    let mut header = String::with_capacity(ENVELOPE / 2 + draft.body.len());
-    push_header(&mut header, draft, log, synced, prev, key.map(DataKey::id));
-    let mut header = header.into_bytes();
-    header.extend_from_slice(&draft.body);
-    header.push(b'}');
+    let start = out.len();
+    out.extend_from_slice(&[0; PREFIX]);
+    push_header(out, draft, log, synced, prev, key.map(DataKey::id));
+    out.extend_from_slice(&draft.body);
+    out.push(b'}');
+    let header = out.len() - start - PREFIX;
     let sealed = draft.text.as_ref().map_or(0, |text| text.len() + TAG);
-    if header.len() > MAX_HEADER || sealed > MAX_SEALED {
+    if header > MAX_HEADER || sealed > MAX_SEALED {
+        out.truncate(start);
         return Err(SealError::Seal);
     }
-
-    let start = out.len();
-    out.extend_from_slice(format!("CA1 {:08x} {sealed:08x}\n", header.len()).as_bytes());
-    out.extend_from_slice(&header);
+    let record = out.get_mut(start..).ok_or(SealError::Seal)?;
+    let place = record.first_chunk_mut().ok_or(SealError::Seal)?;
+    *place = prefix(header, sealed);
     out.push(b'\n');
     if let (Some(text), Some(key)) = (&draft.text, key) {
-        let from = out.len();
+        let from = out.len() - start;
         out.extend_from_slice(text);
-        let cipher = out.get_mut(from..).ok_or(SealError::Seal)?;
-        let tag = key.seal(draft.seq, &header, cipher)?;
+        let record = out.get_mut(start..).ok_or(SealError::Seal)?;
+        let (before, cipher) = record.split_at_mut_checked(from).ok_or(SealError::Seal)?;
+        let header = before.get(PREFIX..PREFIX + header).ok_or(SealError::Seal)?;
+        let tag = key.seal(draft.seq, header, cipher)?;
         out.extend_from_slice(&tag);
     }
     let hash = Digest(Sha3_256::digest(out.get(start..).ok_or(SealError::Seal)?).into());
@@ -97,46 +100,81 @@ pub(crate) fn encode(
     Ok(hash)
 }
 
+/// The line with the lengths.
+fn prefix(header: usize, sealed: usize) -> [u8; PREFIX] {
+    let mut line = *b"CA1 00000000 00000000\n";
+    for (at, mut length) in [(4, header), (13, sealed)] {
+        for digit in line.iter_mut().skip(at).take(8).rev() {
+            *digit = hex_digit(length & 15);
+            length >>= 4;
+        }
+    }
+    line
+}
+
 fn push_header(
-    out: &mut String,
+    out: &mut Vec<u8>,
     draft: &Draft,
     log: Uuid,
     synced: Seq,
     prev: &Digest,
     key: Option<u32>,
 ) {
-    use std::fmt::Write as _;
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{{\"v\":{FORMAT_VERSION},\"log\":\"{log}\",\"seq\":{},\"kind\":\"{}\",\"time\":\"{}\",\"mono\":{},\"synced\":{synced},\"prev\":\"",
-        draft.seq,
-        draft.kind,
-        rfc3339(draft.time),
-        draft.mono,
-    );
+    out.extend_from_slice(b"{\"v\":");
+    push_number(out, FORMAT_VERSION.into());
+    out.extend_from_slice(b",\"log\":\"");
+    push_uuid(out, log);
+    out.extend_from_slice(b"\",\"seq\":");
+    push_number(out, draft.seq.0);
+    out.extend_from_slice(b",\"kind\":\"");
+    out.extend_from_slice(draft.kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"time\":\"");
+    push_rfc3339(out, draft.time);
+    out.extend_from_slice(b"\",\"mono\":");
+    push_number(out, draft.mono);
+    out.extend_from_slice(b",\"synced\":");
+    push_number(out, synced.0);
+    out.extend_from_slice(b",\"prev\":\"");
     push_hex(out, &prev.0);
-    out.push('"');
+    out.push(b'"');
     if let Some(request) = draft.request {
-        let _ = write!(out, ",\"req\":\"{request}\"");
+        out.extend_from_slice(b",\"req\":\"");
+        push_uuid(out, request);
+        out.push(b'"');
     }
-    if !draft.refs.is_empty() {
-        out.push_str(",\"refs\":{");
-        for (index, (role, record)) in draft.refs.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let role = role.as_str();
-            let _ = if record.log == log {
-                write!(out, "{comma}\"{role}\":{}", record.seq)
-            } else {
-                write!(out, "{comma}\"{role}\":\"{record}\"")
-            };
-        }
-        out.push('}');
-    }
+    push_references(out, &draft.refs, log);
     if let Some(key) = key {
-        let _ = write!(out, ",\"key\":{key}");
+        out.extend_from_slice(b",\"key\":");
+        push_number(out, key.into());
     }
-    out.push_str(",\"body\":");
+    out.extend_from_slice(b",\"body\":");
+}
+
+fn push_references(out: &mut Vec<u8>, refs: &[(Role, RecordRef)], log: Uuid) {
+    let mut opening: &[u8] = b",\"refs\":{\"";
+    for (role, record) in refs {
+        out.extend_from_slice(opening);
+        out.extend_from_slice(role.as_str().as_bytes());
+        out.extend_from_slice(b"\":");
+        if record.log == log {
+            push_number(out, record.seq.0);
+        } else {
+            out.push(b'"');
+            push_uuid(out, record.log);
+            out.push(b'/');
+            push_number(out, record.seq.0);
+            out.push(b'"');
+        }
+        opening = b",\"";
+    }
+    if !refs.is_empty() {
+        out.push(b'}');
+    }
+}
+
+fn push_uuid(out: &mut Vec<u8>, uuid: Uuid) {
+    let mut text = Uuid::encode_buffer();
+    out.extend_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes());
 }
 
 /// A record as it stands in the file, borrowed from a buffer.
@@ -312,7 +350,7 @@ mod tests {
             body: Vec::new(),
             text: None,
         };
-        let mut header = String::new();
+        let mut header = Vec::new();
         push_header(
             &mut header,
             &most,

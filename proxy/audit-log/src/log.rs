@@ -5,28 +5,26 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicU32, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::{
     blind::Blinder,
-    clock::unix_micros,
-    frame::{Draft, ENVELOPE, MAX_HEADER, MAX_SEALED, OVERHEAD},
     key::PublicKey,
-    payload::{DataKeyRecord, LogStart, LogStop, Payload, Rotate},
+    payload::{DataKeyRecord, LogStart, LogStop, Payload},
+    queue::{Item, Queue, Shared, Unsent, lock_mutex},
     record::{Durable, RecordRef, Seq},
-    seal::{DataKey, TAG, WrappedKey},
+    seal::{DataKey, WrappedKey},
     start::{self, StartError},
     storage::{Disk, Storage},
     value::{Code, Digest, Name},
-    writer::Writer,
+    writer::{self, Writer},
 };
 
 /// How a log is written.
@@ -173,7 +171,8 @@ pub struct Health {
 ///
 /// [`Log::append`] gives out sequences and never blocks on the disk; one thread seals, chains,
 /// writes and syncs whatever has come together, and then moves the watermark
-/// ([`Log::durable`]). Dropping a log writes what was appended but no `log-stop`; the next run
+/// ([`Log::durable`]). Where storage is as quick as memory, [`Log::settle`] does the same on the
+/// caller's thread. Dropping a log writes what was appended but no `log-stop`; the next run
 /// records that. Use [`Log::close`].
 pub struct Log {
     shared: Arc<Shared>,
@@ -181,54 +180,16 @@ pub struct Log {
     folder: PathBuf,
     blinder: Blinder,
     keys: AtomicU32,
+    writer: Arc<Mutex<Writer>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as this process may write to the run.
     lock: Mutex<Option<File>>,
 }
 
-pub(crate) struct Shared {
-    pub(crate) log: Uuid,
-    pub(crate) queue: Mutex<Queue>,
-    pub(crate) wake: Condvar,
-    pub(crate) durable: AtomicU64,
-    pub(crate) failed: OnceLock<LogFailed>,
-    /// For threads that wait for the watermark.
-    pub(crate) moved: Condvar,
-    pub(crate) moved_lock: Mutex<()>,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) written: AtomicU64,
-    pub(crate) last_sync: AtomicU64,
-    refused: AtomicU64,
-    began: Instant,
-    segment_bytes: u64,
-    queue_records: u64,
-    queue_bytes: usize,
-}
-
-pub(crate) struct Queue {
-    pub(crate) items: Vec<Item>,
-    /// Bytes that are queued or being written.
-    pub(crate) bytes: usize,
-    /// Whether the writer waits for a wake-up.
-    pub(crate) idle: bool,
-    pub(crate) closing: bool,
-    next: u64,
-    segment: u32,
-    segment_fill: u64,
-}
-
-pub(crate) enum Item {
-    Record(Draft),
-    /// The last record of this segment, and the number of the next.
-    Rotate(Draft, u32),
-    /// A key record and the key that holds from the record behind it on.
-    Key(Draft, Box<DataKey>),
-}
-
 impl Log {
     /// Settles what earlier runs left behind, begins a new run and waits until its first records
-    /// are on disk. `on_progress` is called on the writer's thread after each batch; it should only
-    /// wake others.
+    /// are on disk. `on_progress` is called after each batch, on the thread that wrote it; it should
+    /// only wake others.
     pub fn open(
         dir: &Path,
         options: LogOptions,
@@ -250,54 +211,32 @@ impl Log {
         let past = start::settle(dir)?;
         let log = Uuid::now_v7();
         let (folder, lock) = start::make_run(dir, log)?;
-        let shared = Arc::new(Shared {
-            log,
-            queue: Mutex::new(Queue {
-                items: Vec::new(),
-                bytes: 0,
-                idle: false,
-                closing: false,
-                next: 1,
-                segment: 1,
-                segment_fill: 0,
-            }),
-            wake: Condvar::new(),
-            durable: AtomicU64::new(0),
-            failed: OnceLock::new(),
-            moved: Condvar::new(),
-            moved_lock: Mutex::new(()),
-            syncs: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            last_sync: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            began: Instant::now(),
-            segment_bytes,
-            queue_records: queue_records as u64,
-            queue_bytes,
-        });
+        let shared = Arc::new(Shared::new(log, segment_bytes, queue_records, queue_bytes));
         let first = DataKey::generate(shared.log, 1, &recipients)?;
-        let log = Self {
-            shared: Arc::clone(&shared),
-            recipients,
-            blinder: first.0.blinder().clone(),
-            folder: folder.clone(),
-            keys: AtomicU32::new(1),
-            thread: Mutex::new(None),
-            lock: Mutex::new(Some(lock)),
-        };
-        let last = log.begin(about, past, first)?;
-        let mut writer = Writer::open(
-            shared,
-            folder,
+        let writer = Writer::open(
+            Arc::clone(&shared),
+            folder.clone(),
             storage,
             segment_bytes,
             Box::new(on_progress),
         )?;
+        let log = Self {
+            shared: Arc::clone(&shared),
+            recipients,
+            blinder: first.0.blinder().clone(),
+            folder,
+            keys: AtomicU32::new(1),
+            writer: Arc::new(Mutex::new(writer)),
+            thread: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        };
+        let last = log.begin(about, past, first)?;
         // The first batch is written here, so that an unusable directory is an error of `open`.
-        writer.batch()?;
+        lock_mutex(&log.writer).batch()?;
+        let writer = Arc::clone(&log.writer);
         let spawned = std::thread::Builder::new()
             .name("audit-writer".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || writer::run(&writer, &shared))
             .map_err(|error| LogFailed::new("starting its thread", error))?;
         *lock_mutex(&log.thread) = Some(spawned);
         debug_assert_eq!(last, log.durable());
@@ -365,11 +304,48 @@ impl Log {
         sealed: Option<&P::Sealed>,
         request: Option<Uuid>,
     ) -> Result<Seq, AppendError> {
+        let seq = self.enqueue(clear, sealed, request)?;
+        self.shared.wake(lock_mutex(&self.shared.queue));
+        Ok(seq)
+    }
+
+    /// The same for a caller that calls [`Log::settle`] soon, when it has nothing more to append.
+    pub fn enqueue<P: Payload>(
+        &self,
+        clear: &P,
+        sealed: Option<&P::Sealed>,
+        request: Option<Uuid>,
+    ) -> Result<Seq, AppendError> {
         let unsent = Unsent::new(clear, sealed, request)?;
         let mut queue = self.ready(unsent.size())?;
-        let seq = self.shared.push(&mut queue, unsent, Item::Record)?;
-        self.shared.wake(queue);
-        Ok(seq)
+        self.shared.push(&mut queue, unsent, Item::Record)
+    }
+
+    /// Sees to it that what was appended gets written: by the writer's thread, or at once on this
+    /// one where storage is so quick that waking another would take longer.
+    pub fn settle(&self) {
+        /// So many batches in a row, which others have filled meanwhile.
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            let queue = lock_mutex(&self.shared.queue);
+            if queue.items.is_empty() {
+                return;
+            }
+            if queue.rotates || !self.shared.pace.is_quick() {
+                return self.shared.wake(queue);
+            }
+            drop(queue);
+            let mut writer = match self.writer.try_lock() {
+                Ok(writer) => writer,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // Whoever writes looks for more when it is done.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            if !writer.attempt() {
+                return;
+            }
+        }
+        self.shared.wake(lock_mutex(&self.shared.queue));
     }
 
     /// Seals what follows with a new data key.
@@ -420,22 +396,27 @@ impl Log {
     #[must_use]
     pub fn wait(&self, seq: Seq, time: Duration) -> Option<Result<Durable, LogFailed>> {
         let end = Instant::now() + time;
-        let mut guard = lock_mutex(&self.shared.moved_lock);
-        loop {
+        let mut sleepers = lock_mutex(&self.shared.sleepers);
+        *sleepers += 1;
+        let result = loop {
             if let Some(proof) = self.proof(seq) {
-                return Some(Ok(proof));
+                break Some(Ok(proof));
             }
             if let Some(failed) = self.failed() {
-                return Some(Err(failed.clone()));
+                break Some(Err(failed.clone()));
             }
-            let left = end.checked_duration_since(Instant::now())?;
-            guard = self
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                break None;
+            };
+            sleepers = self
                 .shared
                 .moved
-                .wait_timeout(guard, left)
+                .wait_timeout(sleepers, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
-        }
+        };
+        *sleepers -= 1;
+        result
     }
 
     /// Figures for health checks.
@@ -482,6 +463,8 @@ impl Log {
             // A panic of the writer has poisoned the log by then.
             let _ = thread.join();
         }
+        // Somebody else may have taken the last batch.
+        drop(lock_mutex(&self.writer));
         lock_mutex(&self.lock).take();
     }
 
@@ -525,120 +508,6 @@ impl std::fmt::Debug for Log {
     }
 }
 
-impl Shared {
-    fn push(
-        &self,
-        queue: &mut Queue,
-        unsent: Unsent,
-        item: impl FnOnce(Draft) -> Item,
-    ) -> Result<Seq, AppendError> {
-        let size = unsent.size();
-        let fill = queue.segment_fill + size as u64;
-        if fill > self.segment_bytes && queue.segment_fill > 0 {
-            let rotate = Rotate {
-                segment: queue.segment,
-                next: queue.segment + 1,
-                reason: Code::from_words("size"),
-            };
-            let next = rotate.next;
-            let rotate = Unsent::new(&rotate, None, None)?;
-            queue.bytes += rotate.size();
-            let draft = self.draft(queue, rotate);
-            queue.items.push(Item::Rotate(draft, next));
-            queue.segment = next;
-            queue.segment_fill = 0;
-        }
-        queue.segment_fill += size as u64;
-        queue.bytes += size;
-        let draft = self.draft(queue, unsent);
-        let seq = draft.seq;
-        queue.items.push(item(draft));
-        Ok(seq)
-    }
-
-    fn draft(&self, queue: &mut Queue, unsent: Unsent) -> Draft {
-        let seq = Seq(queue.next);
-        queue.next += 1;
-        Draft {
-            seq,
-            kind: unsent.kind,
-            time: unix_micros(SystemTime::now()),
-            mono: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            request: unsent.request,
-            refs: unsent.refs,
-            body: unsent.body,
-            text: unsent.text,
-        }
-    }
-
-    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
-        let idle = std::mem::take(&mut queue.idle);
-        drop(queue);
-        if idle {
-            self.wake.notify_one();
-        }
-    }
-
-    pub(crate) fn notify_waiters(&self) {
-        drop(lock_mutex(&self.moved_lock));
-        self.moved.notify_all();
-    }
-}
-
-/// A record before it has its place.
-struct Unsent {
-    kind: crate::record::Kind,
-    request: Option<Uuid>,
-    refs: Vec<(crate::record::Role, RecordRef)>,
-    body: Vec<u8>,
-    text: Option<Zeroizing<Vec<u8>>>,
-}
-
-impl Unsent {
-    fn new<P: Payload>(
-        clear: &P,
-        sealed: Option<&P::Sealed>,
-        request: Option<Uuid>,
-    ) -> Result<Self, AppendError> {
-        let body = serde_json::to_vec(clear).map_err(|_| AppendError::Encode)?;
-        let text = sealed
-            .map(serde_json::to_vec)
-            .transpose()
-            .map_err(|_| AppendError::Encode)?
-            .map(Zeroizing::new);
-        let most = MAX_HEADER - ENVELOPE;
-        if body.len() > most {
-            return Err(AppendError::TooLarge {
-                bytes: body.len(),
-                most,
-            });
-        }
-        let most = MAX_SEALED - TAG;
-        if let Some(text) = text.as_ref().filter(|text| text.len() > most) {
-            return Err(AppendError::TooLarge {
-                bytes: text.len(),
-                most,
-            });
-        }
-        let mut refs = Vec::new();
-        clear.refs(&mut refs);
-        Ok(Self {
-            kind: P::KIND,
-            request,
-            refs,
-            body,
-            text,
-        })
-    }
-
-    /// About as many bytes as it will have in the file.
-    fn size(&self) -> usize {
-        let sealed = self.text.as_ref().map_or(0, |text| text.len() + TAG);
-        let request = self.request.map_or(0, |_| 45);
-        OVERHEAD + 260 + request + 24 * self.refs.len() + self.body.len() + sealed
-    }
-}
-
 fn check_recipients(recipients: &[PublicKey]) -> Result<(), StartError> {
     if recipients.is_empty() {
         return Err(StartError::NoRecipient);
@@ -650,9 +519,4 @@ fn check_recipients(recipients: &[PublicKey]) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// A mutex that a panic has left behind guards nothing that can be half done here.
-pub(crate) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

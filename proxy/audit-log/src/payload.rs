@@ -553,13 +553,24 @@ pub struct Intent {
     pub portal: Option<Blinded>,
     /// Whether it provably only reads.
     pub read_only: bool,
-    /// Whether it runs inside a transaction block.
+    /// Whether it runs inside a transaction block; absent where it does not.
+    #[serde(skip_serializing_if = "is_false")]
     pub in_transaction: bool,
-    /// How many parameters.
+    /// How many parameters; absent where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
     pub parameter_count: u32,
     /// Digest of the parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Blinded>,
+}
+
+// What serde asks for takes a reference.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What goes with an [`Intent`].
@@ -618,7 +629,7 @@ pub struct Effects {
     pub rows: u64,
     /// Bytes of values that left.
     pub bytes: u64,
-    /// What left how, by output.
+    /// What did not leave as it is; an output that is not listed did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputMask>,
     /// The row after which it was cut off.

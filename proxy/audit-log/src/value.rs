@@ -169,23 +169,45 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 /// Bytes as lower-case hexadecimal text.
 #[must_use]
 pub fn hex_encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
+    let mut text = Vec::with_capacity(bytes.len() * 2);
     push_hex(&mut text, bytes);
-    text
+    // Digits are ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
-pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            let digit = DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-            text.push(char::from(digit));
+pub(crate) fn push_hex(text: &mut Vec<u8>, bytes: &[u8]) {
+    text.extend(bytes.iter().flat_map(|byte| {
+        [
+            hex_digit(usize::from(byte >> 4)),
+            hex_digit(usize::from(*byte)),
+        ]
+    }));
+}
+
+/// The digit of the lowest four bits.
+pub(crate) fn hex_digit(value: usize) -> u8 {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    DIGITS.get(value & 15).copied().unwrap_or(b'0')
+}
+
+/// A number in decimal.
+pub(crate) fn push_number(text: &mut Vec<u8>, mut number: u64) {
+    // u64::MAX has 20 digits.
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        // Below ten.
+        *digit += (number % 10) as u8;
+        number /= 10;
+        used += 1;
+        if number == 0 {
+            break;
         }
     }
+    text.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 /// Lower-case hexadecimal text as bytes; upper case is refused, so that there is one spelling.
@@ -243,5 +265,14 @@ mod tests {
         assert_eq!(Digest::from_hex(&digest.to_hex()), Some(digest));
         assert_eq!(Digest::from_hex(&digest.to_hex().to_uppercase()), None);
         assert_eq!(hex_decode("abc"), None);
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 7, 10, 99, 1_000_000, u64::MAX] {
+            let mut text = b"n=".to_vec();
+            push_number(&mut text, number);
+            assert_eq!(text, format!("n={number}").into_bytes());
+        }
     }
 }

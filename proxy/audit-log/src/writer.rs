@@ -1,17 +1,18 @@
-//! The one thread that writes: it takes what has come together, seals, chains, writes, syncs once,
-//! and then moves the watermark.
+//! The writer takes what has come together, seals, chains, writes, syncs once, and then moves the
+//! watermark. A thread does that; where storage is quick, also whoever has appended.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
 use crate::{
     frame::{self, Draft, MAGIC},
-    log::{Item, LogFailed, Progress, Shared, lock_mutex},
+    log::{LogFailed, Progress},
+    queue::{Item, Shared, lock_mutex},
     record::Seq,
     seal::DataKey,
     segment::segment_name,
@@ -34,6 +35,8 @@ pub(crate) struct Writer {
     last: Seq,
     key: Option<DataKey>,
     buffer: Vec<u8>,
+    /// Room for the next batch's items.
+    items: Vec<Item>,
     on_progress: Box<dyn Fn(Progress) + Send>,
 }
 
@@ -57,54 +60,43 @@ impl Writer {
             last: Seq(0),
             key: None,
             buffer: Vec::new(),
+            items: Vec::new(),
             on_progress,
         })
     }
 
-    /// Writes batches until the log is closed or fails.
-    pub(crate) fn run(mut self) {
+    /// Writes what is queued. False once the log has failed, now or earlier.
+    pub(crate) fn attempt(&mut self) -> bool {
+        if self.shared.failed.get().is_some() {
+            return false;
+        }
         // A panic (of the callback, say) must not leave the others waiting.
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            while self.wait() {
-                self.batch()?;
-            }
-            Ok(())
-        }));
-        let failed = match ended {
-            Ok(Ok(())) => return,
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.batch())) {
+            Ok(Ok(())) => return true,
             Ok(Err(failed)) => failed,
-            Err(_) => LogFailed::new("writing", io::Error::other("its thread ended unexpectedly")),
+            Err(_) => LogFailed::new("writing", io::Error::other("it ended unexpectedly")),
         };
         fail(&self.shared, failed.clone());
-        (self.on_progress)(Progress::Failed(failed));
-    }
-
-    /// Waits for something to do; false = nothing will come any more.
-    fn wait(&mut self) -> bool {
-        let mut queue = lock_mutex(&self.shared.queue);
-        while queue.items.is_empty() {
-            if queue.closing {
-                return false;
-            }
-            queue.idle = true;
-            queue = self
-                .shared
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.idle = false;
-        true
+        let tell = AssertUnwindSafe(|| (self.on_progress)(Progress::Failed(failed)));
+        // Whoever waits has been told already, apart from those that the callback tells.
+        let _ = catch_unwind(tell);
+        false
     }
 
     /// Writes what is queued and moves the watermark.
     pub(crate) fn batch(&mut self) -> Result<(), LogFailed> {
-        let began = Instant::now();
-        let (items, bytes, closing) = {
+        let mut items = std::mem::take(&mut self.items);
+        let (bytes, closing) = {
             let mut queue = lock_mutex(&self.shared.queue);
-            (std::mem::take(&mut queue.items), queue.bytes, queue.closing)
+            std::mem::swap(&mut queue.items, &mut items);
+            queue.rotates = false;
+            (queue.bytes, queue.closing)
         };
-        for item in items {
+        if items.is_empty() {
+            self.items = items;
+            return Ok(());
+        }
+        for item in items.drain(..) {
             match item {
                 Item::Record(draft) => self.put(&draft)?,
                 Item::Key(draft, key) => {
@@ -114,14 +106,18 @@ impl Writer {
                 Item::Rotate(draft, next) => self.rotate(&draft, next)?,
             }
         }
+        self.items = items;
+        let began = Instant::now();
         self.write()?;
         self.sync()?;
+        let took = began.elapsed();
+        self.shared.pace.note(took);
         if closing {
             // Only reserved space is at stake; a reader copes with it.
             let _ = self.segment.trim(self.length);
         }
         lock_mutex(&self.shared.queue).bytes -= bytes;
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.shared.last_sync.store(micros, Ordering::Relaxed);
         self.publish();
         Ok(())
@@ -184,6 +180,32 @@ impl Writer {
         self.shared.notify_waiters();
         (self.on_progress)(Progress::Durable(self.last));
     }
+}
+
+/// What the writer's thread does: batches until the log is closed or fails.
+pub(crate) fn run(writer: &Mutex<Writer>, shared: &Shared) {
+    while wait(shared) {
+        if !lock_mutex(writer).attempt() {
+            return;
+        }
+    }
+}
+
+/// Waits for something to do; false = nothing will come any more.
+fn wait(shared: &Shared) -> bool {
+    let mut queue = lock_mutex(&shared.queue);
+    while queue.items.is_empty() {
+        if queue.closing {
+            return false;
+        }
+        queue.idle = true;
+        queue = shared
+            .wake
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    queue.idle = false;
+    true
 }
 
 fn fail(shared: &Shared, failed: LogFailed) {

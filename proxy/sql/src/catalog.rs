@@ -198,6 +198,13 @@ impl Catalog {
         self.fingerprint
     }
 
+    /// Whether the database has functions that are not PostgreSQL's own: what it runs by itself, in
+    /// a column's default or a check, may be any of them.
+    #[must_use]
+    pub fn has_own_functions(&self) -> bool {
+        !self.functions.is_empty()
+    }
+
     /// All relations.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
         self.relations.iter()

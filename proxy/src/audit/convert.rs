@@ -38,10 +38,11 @@ pub fn mask_code(transform: &Transform) -> MaskCode {
     }
 }
 
-/// One transform per output, in order.
-pub fn output_masks<'a>(transforms: impl IntoIterator<Item = &'a Transform>) -> Vec<OutputMask> {
+/// What happens to each output that does not leave as it is, in order.
+pub fn applied_masks<'a>(transforms: impl IntoIterator<Item = &'a Transform>) -> Vec<OutputMask> {
     (0u32..)
         .zip(transforms)
+        .filter(|(_, transform)| **transform != Transform::Reveal)
         .map(|(output, transform)| OutputMask {
             output,
             mask: mask_code(transform),
@@ -162,11 +163,13 @@ mod tests {
 
     #[test]
     fn what_a_guest_wrote_is_left_out() {
-        let masks = output_masks(&[
+        let masks = applied_masks(&[
+            Transform::Reveal,
             Transform::Custom("CANARY".into()),
             Transform::Fixed("CANARY".into()),
             Transform::KeepLast(4),
         ]);
+        assert_eq!(masks.first().map(|mask| mask.output), Some(1));
         let json = serde_json::to_string(&masks).unwrap();
         assert!(!json.contains("CANARY"), "{json}");
         assert!(json.contains("{\"keep-last\":4}"), "{json}");

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +23,9 @@ impl Waiters {
     pub(super) fn wake(&self, durable: Seq) {
         let ready = {
             let mut list = self.lock();
+            if list.first_key_value().is_none_or(|(at, _)| at.0 > durable) {
+                return;
+            }
             let later = list.split_off(&(Seq(durable.0.saturating_add(1)), 0));
             std::mem::replace(&mut *list, later)
         };
@@ -36,14 +38,9 @@ impl Waiters {
         all.into_values().for_each(Waker::wake);
     }
 
-    /// Resolves when the record is on disk or the log has failed.
-    pub(super) fn wait<'a>(&'a self, log: &'a Log, seq: Seq) -> Wait<'a> {
-        Wait {
-            waiters: self,
-            log,
-            seq,
-            id: None,
-        }
+    /// A number for a new waiter.
+    pub(super) fn id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
     #[cfg(test)]
@@ -56,47 +53,50 @@ impl Waiters {
     }
 }
 
-pub(super) struct Wait<'a> {
-    waiters: &'a Waiters,
-    log: &'a Log,
-    seq: Seq,
-    id: Option<u64>,
+/// A waiter's place in the list, kept from one poll to the next.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// What it is listed under.
+    listed: Option<(Seq, u64)>,
 }
 
-impl Wait<'_> {
-    fn look(&self) -> Option<Result<Durable, LogFailed>> {
-        match self.log.proof(self.seq) {
-            Some(proof) => Some(Ok(proof)),
-            None => self.log.failed().map(|failed| Err(failed.clone())),
-        }
-    }
-}
-
-impl Future for Wait<'_> {
-    type Output = Result<Durable, LogFailed>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.look() {
+impl Place {
+    /// Ready when the record is on disk or the log has failed. The task must be the same in all
+    /// polls.
+    pub(super) fn poll(
+        &mut self,
+        waiters: &Waiters,
+        log: &Log,
+        seq: Seq,
+        context: &Context<'_>,
+    ) -> Poll<Result<Durable, LogFailed>> {
+        if let Some(result) = look(log, seq) {
             return Poll::Ready(result);
         }
-        let id = match self.id {
-            Some(id) => id,
-            None => self.waiters.ids.fetch_add(1, Ordering::Relaxed),
-        };
-        self.id = Some(id);
-        self.waiters
-            .lock()
-            .insert((self.seq, id), context.waker().clone());
+        if self.listed.is_some_and(|(listed, _)| listed == seq) {
+            // Who is listed for what is not on disk has not been woken.
+            return Poll::Pending;
+        }
+        self.leave(waiters);
+        let place = (seq, waiters.id());
+        waiters.lock().insert(place, context.waker().clone());
+        self.listed = Some(place);
         // The writer moves the watermark before it looks at the list: what it did in between is
         // seen here, what it does from now on finds the waker.
-        self.look().map_or(Poll::Pending, Poll::Ready)
+        look(log, seq).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes it off the list.
+    pub(super) fn leave(&mut self, waiters: &Waiters) {
+        if let Some(place) = self.listed.take() {
+            waiters.lock().remove(&place);
+        }
     }
 }
 
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.waiters.lock().remove(&(self.seq, id));
-        }
+fn look(log: &Log, seq: Seq) -> Option<Result<Durable, LogFailed>> {
+    match log.proof(seq) {
+        Some(proof) => Some(Ok(proof)),
+        None => log.failed().map(|failed| Err(failed.clone())),
     }
 }

@@ -273,7 +273,7 @@ fn print_record(record: &Record, json: bool, out: &mut impl Write) -> io::Result
         };
         let line = serde_json::json!({
             "log": header.log, "seq": header.seq, "kind": header.kind, "time": header.time,
-            "mono": header.mono, "request": header.req, "refs": refs, "hash": record.hash,
+            "mono": header.mono, "synced": header.synced, "request": header.req, "refs": refs, "hash": record.hash,
             "body": record.body, "sealed": sealed,
         });
         return writeln!(out, "{line}");

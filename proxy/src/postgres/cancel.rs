@@ -8,12 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Notify;
-
 use super::startup::CancelKey;
+use ring::rand::{SecureRandom, SystemRandom};
 
 /// Sessions by the key that their client was given.
 #[derive(Clone, Default)]
@@ -31,24 +30,42 @@ struct Live {
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     pending: AtomicBool,
-    told: Notify,
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl Asked {
     fn ask(&self) {
         self.pending.store(true, Ordering::Release);
-        self.told.notify_one();
+        if let Some(waker) = self.waiting().take() {
+            waker.wake();
+        }
     }
 
-    /// Resolves when there may be something to take.
-    pub(crate) async fn notified(&self) {
-        self.told.notified().await;
+    /// Ready when there may be something to take.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting();
+        if !waiting
+            .as_ref()
+            .is_some_and(|one| one.will_wake(cx.waker()))
+        {
+            *waiting = Some(cx.waker().clone());
+        }
+        // Who asks from now on finds the waker.
+        if self.pending.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Takes the request, if there is one. What was asked before a statement came is not meant for
     /// it: it is taken, and forgotten, before the statement is handled.
     pub(crate) fn take(&self) -> bool {
-        self.pending.swap(false, Ordering::AcqRel)
+        self.pending.load(Ordering::Relaxed) && self.pending.swap(false, Ordering::AcqRel)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,6 +127,8 @@ impl Drop for Registered {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test]
@@ -120,13 +139,14 @@ mod tests {
         let mut wrong = session.key.clone();
         wrong.secret[0] ^= 1;
         cancels.request(&wrong);
-        let told = tokio::time::timeout(
-            std::time::Duration::from_millis(20),
-            session.asked.notified(),
-        );
+        let told = poll_fn(|cx| session.asked.poll(cx));
+        let told = tokio::time::timeout(std::time::Duration::from_millis(20), told);
         assert!(told.await.is_err());
+        let asked = Arc::clone(&session.asked);
+        let waiting = tokio::spawn(async move { poll_fn(|cx| asked.poll(cx)).await });
+        tokio::task::yield_now().await;
         cancels.request(&session.key);
-        session.asked.notified().await;
+        waiting.await.unwrap();
         assert!(session.asked.take());
         assert!(!session.asked.take());
         assert!(cancels.is_ours(&target, 42));

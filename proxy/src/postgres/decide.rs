@@ -64,6 +64,14 @@ pub(crate) struct Statement {
     pub(crate) shape: OnceLock<Arc<[ColumnDescription]>>,
     reach: OnceLock<Reach>,
     memo: Mutex<Option<Memo>>,
+    planned: Mutex<Option<Planned>>,
+}
+
+/// The plan of a portal's rows, for the next one that is the same.
+struct Planned {
+    ruling: Arc<Ruling>,
+    formats: Vec<i16>,
+    plan: Arc<RowPlan>,
 }
 
 struct Memo {
@@ -112,6 +120,7 @@ impl Statement {
             shape: OnceLock::new(),
             reach: OnceLock::new(),
             memo: Mutex::new(None),
+            planned: Mutex::new(None),
         }
     }
 
@@ -174,6 +183,7 @@ impl Statement {
             shape: OnceLock::new(),
             reach: OnceLock::new(),
             memo: Mutex::new(None),
+            planned: Mutex::new(None),
         }
     }
 
@@ -472,6 +482,38 @@ impl Permit {
             Err(_) if self.shows_anything(caller) => Ok(RowPlan::clear(columns.len())),
             predicted => predicted,
         }
+    }
+
+    /// The same where the statement's columns are known already; `None` where they are not.
+    pub(crate) fn known_row_plan(
+        &self,
+        formats: &[i16],
+        has_hash_key: bool,
+        caller: &Arc<Caller>,
+    ) -> Option<Result<Arc<RowPlan>, Refusal>> {
+        let shape = self.statement.shape.get()?;
+        let remembered = self.ruling.as_ref().map(|(ruling, _)| ruling);
+        let planned = &self.statement.planned;
+        let mut planned = planned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = planned.as_ref()
+            && remembered.is_some_and(|ruling| Arc::ptr_eq(&known.ruling, ruling))
+            && known.formats == formats
+        {
+            return Some(Ok(Arc::clone(&known.plan)));
+        }
+        let plan = match self.predicted_plan(shape, formats, has_hash_key) {
+            Ok(plan) => Arc::new(plan),
+            Err(_) => {
+                let plan = self.row_plan(shape, formats, has_hash_key, caller);
+                return Some(plan.map(Arc::new));
+            }
+        };
+        *planned = remembered.map(|ruling| Planned {
+            ruling: Arc::clone(ruling),
+            formats: formats.to_vec(),
+            plan: Arc::clone(&plan),
+        });
+        Some(Ok(plan))
     }
 
     fn predicted_plan(

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -12,11 +12,13 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     connection::{self, Admit, Front},
     shared::{Backend, Shared, TargetOptions},
+    workers::Workers,
 };
 
 /// The data path's listening socket.
 pub struct Listener {
     socket: TcpListener,
+    workers: Workers,
     front: Arc<Front>,
 }
 
@@ -44,6 +46,7 @@ impl Listener {
         };
         Ok(Self {
             socket,
+            workers: Workers::start()?,
             front: Arc::new(front),
         })
     }
@@ -65,10 +68,16 @@ impl Listener {
                     Ok((tcp, peer)) => {
                         let front = Arc::clone(&self.front);
                         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-                        sessions.spawn(async move {
-                            connection::serve(front, tcp, peer).await;
-                            drop(place);
-                        });
+                        let Some(seat) = self.workers.seat() else { break };
+                        let worker = seat.handle.clone();
+                        sessions.spawn_on(async move {
+                            // Its readiness is told to the runtime that it is used on.
+                            match tcp.into_std().and_then(TcpStream::from_std) {
+                                Ok(tcp) => connection::serve(front, tcp, peer).await,
+                                Err(error) => tracing::warn!(%error, "a connection was lost"),
+                            }
+                            drop((seat, place));
+                        }, &worker);
                     }
                     Err(error) => {
                         // Out of descriptors, mostly: sessions that end give some back.

@@ -1,15 +1,16 @@
-//! Bytes for the client that wait for their evidence.
+//! Bytes that wait for their evidence: answers for the client, statements with effects for the
+//! backend.
 //!
-//! Nothing is written to the client before it is released, and only a [`Durable`] record or the
-//! explicit statement that no evidence is needed releases anything. What a later record covers
-//! waits behind what an earlier one does, so that the order of messages is kept.
+//! Nothing is written before it is released, and only a [`Durable`] record or the explicit
+//! statement that no evidence is needed releases anything. What a later record covers waits behind
+//! what an earlier one does, so that the order of messages is kept.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 use chaperone_audit_log::{Durable, Seq};
 
-/// The client's side of a session's output.
+/// A session's output to one side.
 #[derive(Default)]
 pub(crate) struct Outbox {
     /// Everything that is not written yet.

@@ -1,9 +1,10 @@
 //! One execution of one statement, from its forwarding to its outcome.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use chaperone_audit_log::Seq;
 use chaperone_contract::Session as Caller;
+use tokio::time::Instant;
 
 use super::{decide::Permit, mask::RowPlan, protocol::ColumnDescription, refusal::Refusal};
 
@@ -26,7 +27,10 @@ pub(crate) struct Run {
     pub(crate) evidence: Evidence,
     /// Which execution of the session this is.
     pub(crate) ordinal: u64,
-    pub(crate) started: Instant,
+    /// When it was asked for.
+    pub(crate) received: Instant,
+    /// When it was let go to the backend.
+    pub(crate) dispatched: Option<Instant>,
     pub(crate) in_transaction: bool,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
@@ -44,13 +48,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(permit: Arc<Permit>, ordinal: u64, in_transaction: bool) -> Self {
+    pub(crate) fn new(
+        permit: Arc<Permit>,
+        ordinal: u64,
+        in_transaction: bool,
+        received: Instant,
+    ) -> Self {
         Self {
             permit,
             plan: None,
             evidence: Evidence::Deferred,
             ordinal,
-            started: Instant::now(),
+            received,
+            dispatched: None,
             in_transaction,
             rows: 0,
             bytes: 0,

@@ -9,26 +9,30 @@ mod evidence;
 mod names;
 mod opaque;
 mod refuse;
+mod requests;
 mod rule;
 mod scripts;
 mod server;
 mod understand;
+mod wakeups;
 
 use std::{
     collections::VecDeque,
-    future::{pending, poll_fn},
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::BytesMut;
-use chaperone_audit_log::{RecordRef, Seq};
+use chaperone_audit_log::{Durable, RecordRef, Seq};
 use chaperone_contract::Session as Caller;
 use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
-use self::{scripts::Scripts, understand::OwnAnswer};
+use self::{requests::Requests, scripts::Scripts, understand::OwnAnswer, wakeups::Wakeups};
 use crate::metrics::{self, SessionCounts};
 
 use super::{
@@ -102,6 +106,21 @@ enum Skip {
     Server,
 }
 
+/// What a turn begins with.
+enum Event {
+    /// Something was read, a side ended, or a backlog fell below its mark.
+    Bytes,
+    /// What waits for its record will wait for ever.
+    LogFailed,
+    /// The client may have asked to cancel.
+    Asked,
+    /// The backend has taken a cancel request.
+    CancelTaken,
+    Drain,
+    /// A deadline may have come.
+    Alarm,
+}
+
 /// What a session did, for its last record.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
@@ -156,6 +175,9 @@ pub(crate) struct Session {
 
     /// The last record that output waits for.
     evidence: Option<Seq>,
+    /// Records were taken that nobody has been told to write.
+    unsettled: bool,
+    wakeups: Wakeups,
     /// Bytes of the client's COPY data or the backend's rows that are still to be passed on.
     client_pass: usize,
     upstream_pass: usize,
@@ -165,6 +187,7 @@ pub(crate) struct Session {
     /// A run must end by then.
     run_deadline: Option<Instant>,
 
+    requests: Requests,
     /// The request that is being handled, for its records.
     last_request: Uuid,
     /// A BEGIN is under way.
@@ -175,6 +198,10 @@ pub(crate) struct Session {
     cancelled_while_held: bool,
 
     began: Instant,
+    /// When the message came that is being handled.
+    received: Instant,
+    /// When the backend last finished with a run.
+    answered: Instant,
     last_heard: Instant,
     draining: bool,
     counts: SessionCounts,
@@ -185,6 +212,9 @@ impl Session {
     pub(crate) fn new(shared: Arc<Shared>, grounds: Grounds, sockets: Sockets) -> Self {
         let now = Instant::now();
         let counts = shared.metrics.session();
+        let mut requests = Requests::new();
+        let absolute = now + shared.rules.absolute_timeout;
+        let wakeups = Wakeups::new(&shared.audit, &shared.drain, absolute);
         Self {
             shared,
             grounds,
@@ -212,16 +242,21 @@ impl Session {
             scripts: Scripts::default(),
             own: OwnAnswer::default(),
             evidence: None,
+            unsettled: false,
+            wakeups,
             client_pass: 0,
             upstream_pass: 0,
             client_drop: 0,
             cancelling: None,
             run_deadline: None,
-            last_request: Self::request(),
+            last_request: requests.next(),
+            requests,
             block_opened: false,
             told_fatal: false,
             cancelled_while_held: false,
             began: now,
+            received: now,
+            answered: now,
             last_heard: now,
             draining: false,
             counts,
@@ -235,6 +270,9 @@ impl Session {
             Ok(()) => End::Client,
             Err(end) => end,
         };
+        // What waits for its intent is not sent any more.
+        self.sockets.to_upstream.mark(None);
+        self.sockets.to_upstream.withhold();
         let running = !self.queue.is_empty();
         self.close_runs(&end);
         match &end {
@@ -267,7 +305,7 @@ impl Session {
             // A backend that works does not notice that nobody waits for it any more.
             self.cancel_upstream();
         }
-        protocol::bare(&mut self.sockets.to_upstream, frontend::TERMINATE);
+        protocol::bare(self.sockets.to_upstream.buffer(), frontend::TERMINATE);
         let farewell = Duration::from_secs(5);
         let _ = tokio::time::timeout(farewell, self.farewell()).await;
         if let Some(cancelling) = self.cancelling.take() {
@@ -297,12 +335,8 @@ impl Session {
                 let _ = sockets.poll(cx);
                 let idle = sockets.to_client.waits_for().is_some()
                     || (sockets.client_ended || sockets.client_flushed())
-                        && (sockets.upstream_ended || sockets.to_upstream.is_empty());
-                if idle {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
+                        && (sockets.upstream_ended || sockets.to_upstream.len() == 0);
+                if idle { Poll::Ready(()) } else { Poll::Pending }
             });
             done.await;
             if self.sockets.to_client.waits_for().is_none() {
@@ -371,57 +405,14 @@ impl Session {
     }
 
     /// Waits until something happens and deals with all of it, apart from the client's messages.
+    /// May be dropped at any time and called again.
     async fn turn(&mut self) -> Result<(), End> {
-        let waits_for = self.sockets.to_client.waits_for();
-        // What became durable before the log failed may still go.
-        let audit = &self.shared.audit;
-        if waits_for.is_some_and(|seq| audit.log().proof(seq).is_none()) && audit.check().is_err() {
-            return Err(End::Told(refuse::log_unavailable()));
-        }
-        let deadline = self.next_deadline();
-        let Self {
-            sockets,
-            shared,
-            grounds,
-            cancelling,
-            draining,
-            ..
-        } = self;
-        let mut drain = shared.drain.clone();
-        let is_draining = *draining;
-        let heard_before = sockets.from_client.len();
-        tokio::select! {
-            biased;
-            () = poll_fn(|cx| sockets.poll(cx)) => {
-                // A session whose statement still runs is not idle; its time begins at the end.
-                if sockets.from_client.len() != heard_before || !self.queue.is_empty() {
-                    self.last_heard = Instant::now();
-                }
-            }
-            proof = async {
-                match waits_for {
-                    Some(seq) => shared.audit.wait_durable(seq).await,
-                    None => pending().await,
-                }
-            } => match proof {
-                Ok(proof) => sockets.to_client.release(proof),
-                Err(_) => return Err(End::Told(refuse::log_unavailable())),
-            },
-            () = grounds.registered.asked.notified() => {}
-            () = async {
-                match cancelling.as_mut() {
-                    Some(task) => drop(task.await),
-                    None => pending().await,
-                }
-            } => self.cancelling = None,
-            result = async {
-                if is_draining { pending().await } else { drain.wait_for(|drain| *drain).await.map(drop) }
-            } => {
-                // A closed channel means that the process is going down as well.
-                let _ = result;
-                self.draining = true;
-            }
-            () = tokio::time::sleep_until(deadline) => self.on_deadline()?,
+        match poll_fn(|cx| self.poll_event(cx)).await {
+            Event::Bytes | Event::Asked => {}
+            Event::LogFailed => return Err(End::Told(refuse::log_unavailable())),
+            Event::CancelTaken => self.cancelling = None,
+            Event::Drain => self.draining = true,
+            Event::Alarm => self.on_deadline()?,
         }
         if self.grounds.registered.asked.take() {
             if self.queue.is_empty() {
@@ -435,6 +426,82 @@ impl Session {
             return Err(End::Backend);
         }
         Ok(())
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let traffic = self.poll_traffic(cx);
+        // What became durable before the log failed may still go.
+        let audit = &self.shared.audit;
+        let waits_for = self.waits_for();
+        if waits_for.is_some_and(|seq| audit.log().proof(seq).is_none()) && audit.check().is_err() {
+            return Poll::Ready(Event::LogFailed);
+        }
+        if traffic.is_ready() {
+            return Poll::Ready(Event::Bytes);
+        }
+        if self.grounds.registered.asked.poll(cx).is_ready() {
+            return Poll::Ready(Event::Asked);
+        }
+        if let Some(task) = &mut self.cancelling
+            && Pin::new(task).poll(cx).is_ready()
+        {
+            return Poll::Ready(Event::CancelTaken);
+        }
+        if !self.draining && self.wakeups.poll_drain(cx).is_ready() {
+            return Poll::Ready(Event::Drain);
+        }
+        let deadline = self.next_deadline();
+        self.wakeups.poll_alarm(deadline, cx).map(|()| Event::Alarm)
+    }
+
+    /// Reads, writes, and lets go what has become evidence meanwhile.
+    fn poll_traffic(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let heard = self.sockets.from_client.len();
+            let moved = self.sockets.poll(cx).is_ready();
+            // A session whose statement still runs is not idle; its time begins at the end.
+            if moved && (self.sockets.from_client.len() != heard || !self.queue.is_empty()) {
+                self.last_heard = Instant::now();
+            }
+            // The backend has its work by now: the log is written while it does that.
+            if std::mem::take(&mut self.unsettled) {
+                self.shared.audit.settle();
+            }
+            let released = match self.waits_for() {
+                Some(seq) => match self.wakeups.poll_durable(seq, cx) {
+                    Poll::Ready(Ok(proof)) => {
+                        self.let_go(proof);
+                        true
+                    }
+                    _ => false,
+                },
+                None => false,
+            };
+            if moved {
+                return Poll::Ready(());
+            }
+            if !released {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The record that the next bytes to either side wait for.
+    fn waits_for(&self) -> Option<Seq> {
+        let sockets = &self.sockets;
+        let both = [
+            sockets.to_client.waits_for(),
+            sockets.to_upstream.waits_for(),
+        ];
+        both.into_iter().flatten().min()
+    }
+
+    fn let_go(&mut self, proof: Durable) {
+        self.sockets.to_client.release(proof);
+        if self.sockets.to_upstream.waits_for().is_some() {
+            self.sockets.to_upstream.release(proof);
+            self.note_dispatch(proof);
+        }
     }
 
     fn next_deadline(&self) -> Instant {
@@ -498,10 +565,5 @@ impl Session {
                 Err(_) => tracing::warn!("a cancel request to the backend timed out"),
             }
         }));
-    }
-
-    /// A new request id.
-    fn request() -> Uuid {
-        Uuid::now_v7()
     }
 }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::{outbox::Outbox, stream::Stream};
@@ -27,8 +27,8 @@ pub(crate) struct Sockets {
     pub(crate) to_client: Outbox,
     /// Read from the backend, not handled yet.
     pub(crate) from_upstream: BytesMut,
-    /// For the backend.
-    pub(crate) to_upstream: BytesMut,
+    /// For the backend. Whatever is not marked may go as soon as what stands before it.
+    pub(crate) to_upstream: Outbox,
     /// The client has sent its last byte.
     pub(crate) client_ended: bool,
     /// The backend has sent its last byte.
@@ -49,7 +49,7 @@ impl Sockets {
             from_client: BytesMut::new(),
             to_client: Outbox::default(),
             from_upstream: rest,
-            to_upstream: BytesMut::new(),
+            to_upstream: Outbox::default(),
             client_ended: false,
             upstream_ended: false,
             client_limit: HIGH_WATER,
@@ -70,7 +70,7 @@ impl Sockets {
         }
         if self.poll_write_upstream(cx).is_err() {
             self.upstream_ended = true;
-            self.to_upstream.clear();
+            self.to_upstream = Outbox::default();
         }
         // What waited for either to fall below the mark has its turn now.
         let mut progress = crowded && self.to_client.len() < HIGH_WATER
@@ -118,11 +118,12 @@ impl Sockets {
     }
 
     fn poll_write_upstream(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while !self.to_upstream.is_empty() {
-            match Pin::new(&mut self.upstream).poll_write(cx, &self.to_upstream) {
+        self.to_upstream.mark(None);
+        while !self.to_upstream.writable().is_empty() {
+            match Pin::new(&mut self.upstream).poll_write(cx, self.to_upstream.writable()) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => {
-                    self.to_upstream.advance(written?);
+                    self.to_upstream.written(written?);
                     self.unflushed_upstream = self.upstream.is_tls();
                 }
                 Poll::Pending => break,

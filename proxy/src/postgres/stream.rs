@@ -8,14 +8,16 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
 use tokio_rustls::TlsStream;
+
+use super::quiet::QuietSocket;
 
 /// A connected stream.
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(QuietSocket),
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -19,6 +19,7 @@ use tokio_rustls::{
 
 use super::{
     protocol::{self, Malformed, SSL_REQUEST, backend},
+    quiet::QuietSocket,
     refusal::{Refusal, sqlstate},
     report::Report,
     startup::{self, CancelKey, Parameters},
@@ -187,9 +188,8 @@ async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
         |error| UpstreamError::Connect(format!("{}:{}", endpoint.host, endpoint.port), error);
     if endpoint.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", endpoint.host, endpoint.port);
-        return Ok(Stream::Unix(
-            UnixStream::connect(path).await.map_err(named)?,
-        ));
+        let socket = UnixStream::connect(path).await.map_err(named)?;
+        return Ok(Stream::Unix(QuietSocket::new(socket)?));
     }
     let mut tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
         .await

@@ -8,7 +8,6 @@ use chaperone_sql::Kind;
 
 use super::{
     End, Session, Skip,
-    evidence::Ending,
     names::naming,
     refuse,
     understand::{Script, Unreadable},
@@ -75,7 +74,7 @@ impl Session {
         let (pass, drop) = (self.client_pass.min(have), self.client_drop.min(have));
         if pass > 0 {
             let bytes = self.sockets.from_client.split_to(pass);
-            self.sockets.to_upstream.extend_from_slice(&bytes);
+            self.sockets.to_upstream.buffer().extend_from_slice(&bytes);
             self.client_pass -= pass;
         } else {
             self.sockets.from_client.advance(drop);
@@ -125,6 +124,7 @@ impl Session {
             (Skip::Server, frontend::SYNC) => self.skip = Skip::No,
             _ => return Ok(()),
         }
+        self.received = self.last_heard;
         let begins = !matches!(
             kind,
             frontend::SYNC | frontend::FLUSH | frontend::COPY_DONE | frontend::COPY_FAIL
@@ -150,7 +150,10 @@ impl Session {
             // Outside of a COPY the backend ignores these.
             frontend::COPY_DONE | frontend::COPY_FAIL if self.copying().is_none() => Ok(()),
             frontend::COPY_DONE | frontend::COPY_FAIL => {
-                self.sockets.to_upstream.extend_from_slice(&message);
+                self.sockets
+                    .to_upstream
+                    .buffer()
+                    .extend_from_slice(&message);
                 self.queue.push_back(Expected::CopyEnd);
                 Ok(())
             }
@@ -161,7 +164,7 @@ impl Session {
 
     /// Appends a message of the extended protocol for the backend.
     pub(super) fn send(&mut self, message: &[u8]) {
-        self.sockets.to_upstream.extend_from_slice(message);
+        self.sockets.to_upstream.buffer().extend_from_slice(message);
         self.unsynced = true;
     }
 
@@ -195,6 +198,10 @@ impl Session {
                 }
             }
         }
+        if self.skip != Skip::No {
+            // Something before it failed meanwhile.
+            return Ok(());
+        }
         let open = self.in_transaction() || self.batch_effects || !self.queue.is_empty();
         if let Some(refusal) = late_failure_with_effects(&permits, open, self.batch_effects) {
             self.refuse(refusal, true);
@@ -204,19 +211,13 @@ impl Session {
         for permit in permits {
             runs.push(self.begin_run(permit));
         }
-        if let Err(refusal) = self.intend(&mut runs, None).await? {
-            self.decline(refusal, true);
-            return Ok(());
-        }
+        let intent = self.intend(&mut runs, None)?;
         for run in &runs {
             self.naming += usize::from(naming(&run.permit.statement.kind));
             self.fallible += usize::from(run.permit.may_fail_late());
         }
-        if self.skip != Skip::No {
-            // Something before it failed meanwhile.
-            return self.skip_runs(runs);
-        }
-        self.sockets.to_upstream.extend_from_slice(message);
+        self.send_after(intent, message);
+        self.mark_dispatched(&mut runs);
         self.queue.push_back(Expected::Query { runs, at: 0 });
         self.batch += 1;
         self.unsynced = false;
@@ -303,17 +304,15 @@ impl Session {
     /// Makes sure that the portal's plan is there before its first row: from what is known of the
     /// statement's columns, or by asking the backend right behind the Bind.
     fn inspect(&mut self, name: &[u8], portal: Arc<Portal>) {
-        if let Some(shape) = portal.permit.statement.shape.get() {
-            let has_key = self.shared.hash_key.is_some();
-            let caller = &self.grounds.caller;
-            let plan = portal
-                .permit
-                .row_plan(shape, &portal.formats, has_key, caller);
-            let _ = portal.plan.set(plan.map(Arc::new));
+        let has_key = self.shared.hash_key.is_some();
+        let caller = &self.grounds.caller;
+        let permit = &portal.permit;
+        if let Some(plan) = permit.known_row_plan(&portal.formats, has_key, caller) {
+            let _ = portal.plan.set(plan);
             return;
         }
         protocol::named(
-            &mut self.sockets.to_upstream,
+            self.sockets.to_upstream.buffer(),
             frontend::DESCRIBE,
             Named::Portal(name),
         );
@@ -363,21 +362,14 @@ impl Session {
             self.inspect(name, Arc::clone(&portal));
         }
         let mut run = self.begin_run(Arc::clone(&portal.permit));
-        if let Err(refusal) = self
-            .intend(std::slice::from_mut(&mut run), Some(name))
-            .await?
-        {
-            self.decline(refusal, false);
-            return Ok(());
-        }
+        let intent = self.intend(std::slice::from_mut(&mut run), Some(name))?;
         self.naming += usize::from(naming(&portal.permit.statement.kind));
         self.fallible += usize::from(portal.permit.may_fail_late());
-        if self.skip != Skip::No {
-            return self.skip_runs(vec![run]);
-        }
         self.batch_effects |= effects;
+        self.send_after(intent, message);
+        self.unsynced = true;
+        self.mark_dispatched(std::slice::from_mut(&mut run));
         self.queue.push_back(Expected::Execute { portal, run });
-        self.send(message);
         Ok(())
     }
 
@@ -441,19 +433,11 @@ impl Session {
             self.wait_for_drained_fallible().await?;
             self.skip = Skip::No;
         }
-        self.sockets.to_upstream.extend_from_slice(message);
+        self.sockets.to_upstream.buffer().extend_from_slice(message);
         self.queue.push_back(Expected::Sync);
         self.unsynced = false;
         self.batch_effects = false;
         self.batch += 1;
-        Ok(())
-    }
-
-    /// Runs whose message is not sent after all, since the backend would skip it.
-    fn skip_runs(&mut self, runs: Vec<Run>) -> Result<(), End> {
-        for mut run in runs {
-            self.close_run(&mut run, Ending::skipped())?;
-        }
         Ok(())
     }
 
@@ -473,7 +457,7 @@ impl Session {
     /// Makes the backend answer what was sent, without ending the batch.
     pub(super) fn nudge(&mut self) {
         if self.unsynced {
-            protocol::bare(&mut self.sockets.to_upstream, frontend::FLUSH);
+            protocol::bare(self.sockets.to_upstream.buffer(), frontend::FLUSH);
         }
     }
 

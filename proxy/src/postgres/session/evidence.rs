@@ -4,14 +4,15 @@
 //! that outgrows the buffer gets its intent recorded first and then streams. Anything else is
 //! forwarded only once its intent is durable.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chaperone_audit_log::{
-    AppendError, Code, Payload, RecordRef, Seq,
+    AppendError, Code, Durable, Payload, RecordRef, Seq,
     payload::{self, Status, VerdictCode},
 };
 use chaperone_contract::{Context, Value, Verdict};
 use chaperone_policy_host::{Answer, Ruling};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{End, Session, refuse};
@@ -80,9 +81,10 @@ impl Ending {
 impl Session {
     fn append<P: Payload>(&mut self, clear: &P, sealed: Option<&P::Sealed>) -> Result<Seq, End> {
         let request = self.last_request;
+        self.unsettled = true;
         self.shared
             .audit
-            .append(clear, sealed, Some(request))
+            .enqueue(clear, sealed, Some(request))
             .map_err(|error| {
                 let full = matches!(error, AppendError::Full);
                 tracing::error!(full, "a record was not taken");
@@ -134,7 +136,7 @@ impl Session {
         ruling: &Ruling,
         memo_of: Option<Seq>,
     ) -> Result<Seq, End> {
-        self.last_request = Session::request();
+        self.last_request = self.requests.next();
         let operation = self.operation_record(statement)?;
         let audit = self.shared.audit.clone();
         let blinder = audit.blinder();
@@ -176,10 +178,7 @@ impl Session {
             verdict: audit::verdict_code(&ruling.verdict),
             code: code.map(|code| Code::or_unprintable(code)),
             limits: audit::limit_codes(&ruling.limits, blinder),
-            masks: audit::output_masks(ruling.outputs.iter().map(|rule| &rule.transform))
-                .into_iter()
-                .filter(|mask| mask.mask != payload::MaskCode::Reveal)
-                .collect(),
+            masks: audit::applied_masks(ruling.outputs.iter().map(|rule| &rule.transform)),
             tightened: ruling
                 .tightened
                 .iter()
@@ -234,7 +233,7 @@ impl Session {
         code: &str,
         message: Option<String>,
     ) -> Result<Seq, End> {
-        self.last_request = Session::request();
+        self.last_request = self.requests.next();
         let operation = self.operation_record(statement)?;
         let active = self.shared.policies.load();
         let clear = payload::Decision {
@@ -266,16 +265,22 @@ impl Session {
             let end = tokio::time::Instant::now() + std::time::Duration::from_millis(limit.into());
             self.run_deadline = Some(self.run_deadline.map_or(end, |at| at.min(end)));
         }
-        Run::new(permit, self.totals.executions, self.status != b'I')
+        let in_transaction = self.status != b'I';
+        Run::new(
+            permit,
+            self.totals.executions,
+            in_transaction,
+            self.received,
+        )
     }
 
-    /// Records the intents of what has effects, and waits until they are durable. What provably
-    /// only reads needs none: its answer waits for its record instead.
-    pub(super) async fn intend(
+    /// Records the intents of what has effects, and says which record the message must wait for.
+    /// What provably only reads needs none: its answer waits for its record instead.
+    pub(super) fn intend(
         &mut self,
         runs: &mut [Run],
         portal: Option<&[u8]>,
-    ) -> Result<Result<(), Refusal>, End> {
+    ) -> Result<Option<Seq>, End> {
         let mut last = None;
         for run in runs.iter_mut() {
             if !run.permit.statement.effects.read_only {
@@ -284,39 +289,59 @@ impl Session {
                 last = Some(seq);
             }
         }
-        if let Some(seq) = last
-            && let Err(refusal) = self.wait_for_record(seq).await?
-        {
-            return Ok(Err(refusal));
-        }
-        // Not before: answers to what was sent earlier may have come meanwhile.
         for run in runs {
             self.note_effects(run);
         }
-        Ok(Ok(()))
+        Ok(last)
     }
 
-    async fn wait_for_record(&mut self, seq: Seq) -> Result<Result<(), Refusal>, End> {
-        // Own path rather than `turn`: answers to earlier messages go on meanwhile.
-        loop {
-            let audit = self.shared.audit.clone();
-            let waiting = audit.wait_durable(seq);
-            tokio::pin!(waiting);
-            tokio::select! {
-                biased;
-                proof = &mut waiting => return Ok(match proof {
-                    Ok(_durable) => Ok(()),
-                    Err(_) => Err(refuse::log_unavailable()),
-                }),
-                turned = self.turn() => turned?,
+    /// Appends a message for the backend. It waits there until the record is durable; others may be
+    /// appended behind it, and the records of all share a sync.
+    pub(super) fn send_after(&mut self, intent: Option<Seq>, message: &[u8]) {
+        let out = &mut self.sockets.to_upstream;
+        out.mark(None);
+        out.buffer().extend_from_slice(message);
+        out.mark(intent);
+    }
+
+    /// Notes that runs whose message was just appended go at once, unless something must wait.
+    pub(super) fn mark_dispatched(&mut self, runs: &mut [Run]) {
+        if self.sockets.to_upstream.waits_for().is_none() {
+            let now = Instant::now();
+            runs.iter_mut().for_each(|run| run.dispatched = Some(now));
+        }
+    }
+
+    /// Notes when runs were let go, once `proof` has released them.
+    pub(super) fn note_dispatch(&mut self, proof: Durable) {
+        let now = Instant::now();
+        let all = self.sockets.to_upstream.waits_for().is_none();
+        for entry in self.queue.iter_mut().rev() {
+            let runs = match entry {
+                Expected::Execute { run, .. } => std::slice::from_mut(run),
+                Expected::Query { runs, .. } => runs.as_mut_slice(),
+                _ => continue,
+            };
+            if runs.first().is_some_and(|run| run.dispatched.is_some()) {
+                break;
+            }
+            let held = runs.iter().any(|run| match run.evidence {
+                Evidence::Intended(seq) => seq > proof.record().seq,
+                Evidence::Deferred | Evidence::Closed => !all,
+            });
+            if !held {
+                runs.iter_mut().for_each(|run| run.dispatched = Some(now));
             }
         }
     }
 
     /// What the run may change of how later statements are understood.
     fn note_effects(&mut self, run: &Run) {
-        let effects = run.permit.statement.effects;
-        if effects.catalog || effects.settings || effects.temp || effects.volatile {
+        let statement = &run.permit.statement;
+        let effects = statement.effects;
+        // Functions that the database calls by itself may do anything.
+        let calls = effects.volatile && statement.ground.catalog.has_own_functions();
+        if effects.catalog || effects.settings || effects.temp || calls {
             self.stale = true;
             self.transaction_effects = true;
         }
@@ -354,7 +379,8 @@ impl Session {
     fn record_intent(&mut self, run: &Run, portal: Option<&[u8]>) -> Result<Seq, End> {
         self.last_request = run.permit.request;
         let (clear, sealed) = self.intent(run, portal);
-        self.append(&clear, Some(&sealed))
+        let says = !sealed.parameters.is_empty();
+        self.append(&clear, says.then_some(&sealed))
     }
 
     /// The run is over: its record, which everything that the client gets of it waits for.
@@ -368,18 +394,21 @@ impl Session {
         self.totals.bytes += run.bytes;
         self.counts.rows += run.rows;
         self.counts.bytes += run.bytes;
-        let micros = u64::try_from(run.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = Instant::now();
+        // The backend works on one at a time, in order.
+        let begun = run.dispatched.map(|at| at.max(self.answered));
+        self.answered = now;
         let effects = payload::Effects {
             status: ending.status,
             code: ending.code,
             rows: run.rows,
             bytes: run.bytes,
-            outputs: audit::output_masks(run.permit.transforms()),
+            outputs: audit::applied_masks(run.permit.transforms()),
             truncated_after: (ending.status == Status::Limited).then_some(run.rows),
             charges: self.charges(run),
             sent: None,
-            backend_micros: micros,
-            total_micros: micros,
+            backend_micros: begun.map_or(0, |begun| micros(now - begun)),
+            total_micros: micros(now - run.received),
         };
         let seq = match evidence {
             Evidence::Intended(intent) => {
@@ -390,7 +419,8 @@ impl Session {
                 let sealed = payload::EffectsSealed {
                     error: ending.error,
                 };
-                self.append(&clear, Some(&sealed))?
+                let says = sealed != payload::EffectsSealed::default();
+                self.append(&clear, says.then_some(&sealed))?
             }
             Evidence::Deferred | Evidence::Closed => {
                 let (intent, sealed) = self.intent(run, None);
@@ -399,7 +429,8 @@ impl Session {
                     parameters: sealed.parameters,
                     error: ending.error,
                 };
-                self.append(&clear, Some(&sealed))?
+                let says = sealed != payload::ExecutionSealed::default();
+                self.append(&clear, says.then_some(&sealed))?
             }
         };
         self.evidence = Some(seq);
@@ -489,6 +520,10 @@ impl Session {
             }
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn digest(

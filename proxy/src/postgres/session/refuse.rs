@@ -61,7 +61,7 @@ impl Session {
         if simple && genuine {
             // The probe has a name of its own, so the unnamed statement is dropped separately.
             protocol::named(
-                &mut self.sockets.to_upstream,
+                self.sockets.to_upstream.buffer(),
                 frontend::CLOSE,
                 Named::Statement(b""),
             );
@@ -72,11 +72,11 @@ impl Session {
             // Whether the backend takes the text or not, the message behind it fails, so that what
             // came before it in the transaction does not last.
             let probe = Named::Statement(PROBE);
-            protocol::named(&mut self.sockets.to_upstream, frontend::CLOSE, probe);
+            protocol::named(self.sockets.to_upstream.buffer(), frontend::CLOSE, probe);
             self.queue.push_back(Expected::Own(Own::Close));
             self.own.open += 1;
         }
-        self.sockets.to_upstream.extend_from_slice(failing);
+        self.sockets.to_upstream.buffer().extend_from_slice(failing);
         self.queue.push_back(Expected::Fails {
             refusal: Some(refusal),
             // A probe is a Parse, also where it stands in for a simple Query.
@@ -86,7 +86,11 @@ impl Session {
         });
         if genuine {
             let absent = Named::Statement(ABSENT);
-            protocol::named(&mut self.sockets.to_upstream, frontend::DESCRIBE, absent);
+            protocol::named(
+                self.sockets.to_upstream.buffer(),
+                frontend::DESCRIBE,
+                absent,
+            );
             self.queue.push_back(Expected::Fails {
                 refusal: None,
                 simple: false,
@@ -95,7 +99,7 @@ impl Session {
             });
         }
         if simple && genuine {
-            protocol::bare(&mut self.sockets.to_upstream, frontend::SYNC);
+            protocol::bare(self.sockets.to_upstream.buffer(), frontend::SYNC);
             self.queue.push_back(Expected::Sync);
         }
         if simple {
@@ -105,7 +109,7 @@ impl Session {
         } else {
             self.unsynced = true;
             self.skip = Skip::Server;
-            protocol::bare(&mut self.sockets.to_upstream, frontend::FLUSH);
+            protocol::bare(self.sockets.to_upstream.buffer(), frontend::FLUSH);
         }
     }
 
@@ -132,7 +136,7 @@ impl Session {
         if self.unsynced {
             // The batch is still open: make the backend fail in it, so that nothing of it lasts.
             protocol::named(
-                &mut self.sockets.to_upstream,
+                self.sockets.to_upstream.buffer(),
                 frontend::DESCRIBE,
                 Named::Statement(ABSENT),
             );
@@ -150,7 +154,7 @@ impl Session {
 
     /// Makes an open transaction fail behind a ReadyForQuery that the client has not seen yet.
     pub(super) fn fail_open_transaction(&mut self) {
-        failing_query(&mut self.sockets.to_upstream);
+        failing_query(self.sockets.to_upstream.buffer());
         self.queue.push_front(Expected::Fails {
             refusal: None,
             simple: true,

@@ -170,7 +170,7 @@ impl Session {
                     self.record_decision(active, statement, context, &ruling, Some(decision))?;
                 return Ok((ruling, decision));
             }
-            self.last_request = Session::request();
+            self.last_request = self.requests.next();
             return Ok((ruling, decision));
         }
         let caller = Arc::clone(&self.grounds.caller);

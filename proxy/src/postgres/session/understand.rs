@@ -70,23 +70,21 @@ impl Session {
         if let Err(unreadable) = self.reads_as_written(text).await? {
             return Ok(Err(unreadable));
         }
-        let utf8 = match std::str::from_utf8(text) {
-            Ok(utf8) => utf8.to_owned(),
-            Err(_) => return self.not_utf8(text).await,
+        let Ok(utf8) = std::str::from_utf8(text) else {
+            return self.not_utf8(text).await;
         };
-        let limits = &self.grounds.backend.options.limits;
-        let kinds = match classify(&utf8, limits) {
-            Ok(kinds) => kinds,
-            Err(error) => return Ok(Err(unreadable(&error))),
-        };
-        // These mean the same whatever the catalog says.
-        let free = kinds.iter().all(|statement| {
-            statement.kind.is_transaction_control()
-                || matches!(
-                    statement.kind,
-                    Kind::Set { .. } | Kind::Show { .. } | Kind::Empty
-                )
+        // What a text is does not change; what it means may.
+        let known = self.scripts.get(text).map(|script| {
+            let mut kinds = script.statements.iter().map(|statement| &statement.kind);
+            kinds.all(is_free)
         });
+        let free = match known {
+            Some(free) => free,
+            None => match classify(utf8, &self.grounds.backend.options.limits) {
+                Ok(kinds) => kinds.iter().all(|statement| is_free(&statement.kind)),
+                Err(error) => return Ok(Err(unreadable(&error))),
+            },
+        };
         if !free {
             if let Err(unreadable) = self.refresh(self.shared.rules.catalog_age).await? {
                 return Ok(Err(unreadable));
@@ -101,7 +99,7 @@ impl Session {
         let foreign_role = self.ground.is_some() && ground.view.role != self.grounds.login;
         let backend = &self.grounds.backend;
         let facts = match analyze(
-            &utf8,
+            utf8,
             &ground.catalog,
             &ground.view,
             &ground.labelling,
@@ -308,7 +306,7 @@ impl Session {
     /// Asks the backend on the session's own connection, in order with what the client sent: behind
     /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
     async fn ask(&mut self, queries: &[&str]) -> Result<Result<Rows, Unreadable>, End> {
-        let out = &mut self.sockets.to_upstream;
+        let out = self.sockets.to_upstream.buffer();
         let mut open = 0;
         let mut expect = |queue: &mut std::collections::VecDeque<Expected>, own| {
             queue.push_back(Expected::Own(own));
@@ -371,6 +369,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether it means the same whatever the catalog says.
+fn is_free(kind: &Kind) -> bool {
+    kind.is_transaction_control()
+        || matches!(kind, Kind::Set { .. } | Kind::Show { .. } | Kind::Empty)
 }
 
 fn misread_by(setting: &str) -> Refusal {

@@ -1,0 +1,123 @@
+//! The threads that sessions run on.
+//!
+//! A session stays on one thread for its life: its statements wake no other core, and what it
+//! shares with nobody stays in one cache. What a moving session would win, a thread that is free
+//! while another is busy, a stream of small statements makes good by itself.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// One runtime of one thread per core. They end when this is dropped, and with them what still
+/// runs there.
+pub(crate) struct Workers {
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    handle: Handle,
+    sessions: Arc<AtomicUsize>,
+    _end: oneshot::Sender<()>,
+}
+
+/// A session's place on a worker; it is free again when this is dropped.
+pub(crate) struct Seat {
+    pub(crate) handle: Handle,
+    sessions: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    pub(crate) fn start() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let workers = (1..=count).map(Worker::start).collect::<Result<_, _>>()?;
+        Ok(Self { workers })
+    }
+
+    /// A place where the fewest sessions are.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        let least = |worker: &&Worker| worker.sessions.load(Ordering::Relaxed);
+        let worker = self.workers.iter().min_by_key(least)?;
+        worker.sessions.fetch_add(1, Ordering::Relaxed);
+        Some(Seat {
+            handle: worker.handle.clone(),
+            sessions: Arc::clone(&worker.sessions),
+        })
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("sessions-{number}"))
+            .spawn(move || {
+                // An error is the sender's end.
+                let _ = runtime.block_on(ended);
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            handle,
+            sessions: Arc::default(),
+            _end: end,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_spread_and_places_come_back() {
+        let workers = Workers::start().unwrap();
+        let count = workers.workers.len();
+        let seats: Vec<Seat> = (0..2 * count).filter_map(|_| workers.seat()).collect();
+        let taken = |workers: &Workers| -> Vec<usize> {
+            let sessions = workers.workers.iter().map(|worker| &worker.sessions);
+            sessions
+                .map(|count| count.load(Ordering::Relaxed))
+                .collect()
+        };
+        assert_eq!(taken(&workers), vec![2; count]);
+        drop(seats);
+        assert_eq!(taken(&workers), vec![0; count]);
+    }
+
+    #[test]
+    fn what_runs_on_a_worker_ends_with_it() {
+        struct Told(std::sync::mpsc::Sender<()>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let workers = Workers::start().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let guard = Told(tell);
+        workers.seat().unwrap().handle.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        drop(workers);
+        told.recv_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+    }
+}
