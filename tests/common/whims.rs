@@ -38,6 +38,8 @@ impl Policy for Whims {
                 }
             }
             "deep" => masked(Transform::Fixed(deep(0).to_string())),
+            "deny" => return Err(deny("as-told", "Denied, as told.")),
+            "hold" => return Ok(require_approval("as-told", "Held, as told.").into()),
             "abstain" => Decision::abstain(),
             "rows" => masked(Transform::Reveal).limit_rows(3),
             "bytes" => masked(Transform::Reveal).limit_bytes(10),

@@ -145,6 +145,8 @@ pub(crate) struct Session {
     unsynced: bool,
     /// Something with effects was sent since the last Sync.
     batch_effects: bool,
+    /// Something with effects was sent since the transaction began.
+    wrote: bool,
     skip: Skip,
     /// The client was told of an error that the backend does not know of: its answers are dropped
     /// until ReadyForQuery.
@@ -224,6 +226,7 @@ impl Session {
             status: b'I',
             unsynced: false,
             batch_effects: false,
+            wrote: false,
             skip: Skip::No,
             suppress: false,
             fail_transaction: false,

@@ -283,7 +283,12 @@ impl Session {
     ) -> Result<Option<Seq>, End> {
         let mut last = None;
         for run in runs.iter_mut() {
-            if !run.permit.statement.effects.read_only {
+            let statement = &run.permit.statement;
+            self.wrote |= !statement.effects.read_only;
+            // A COMMIT has the effects of what it commits.
+            let commits =
+                self.wrote && matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
+            if !statement.effects.read_only || commits {
                 let seq = self.record_intent(run, portal)?;
                 run.evidence = Evidence::Intended(seq);
                 last = Some(seq);

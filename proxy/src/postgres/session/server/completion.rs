@@ -153,6 +153,7 @@ impl Session {
             self.run_deadline = None;
             if status == b'I' {
                 self.put_off.clear();
+                self.wrote = false;
             }
         }
         if status != b'T' {

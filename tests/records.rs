@@ -1,0 +1,457 @@
+//! What stands in the log of one statement of each kind.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+#[path = "common/guest.rs"]
+mod guest;
+#[path = "common/ward.rs"]
+mod ward;
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use chaperone_test_support::wire::frontend::{
+    bind, cancel_request, copy_data, copy_done, execute, parse, query, sync,
+};
+use chaperone_test_support::wire::{Step, Transcript, VERSION_3_0, Wire};
+use chaperone_test_support::{Chaperone, Postgres};
+use serde_json::Value;
+use ward::{APPROVER, CHAPERONE, DATABASE, DBA};
+
+static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+
+/// Stands for data: in texts, parameters, results, errors and COPY.
+const CANARY: &str = "Zebulon-Canary-4711";
+
+fn start() -> Chaperone {
+    let whims = guest::build("whims", "whims", include_str!("common/whims.rs"));
+    let options = Chaperone::options(CHAPERONE)
+        .policy("whims", whims, "")
+        .incomplete_facts(&["whims"])
+        .toml("[approvals]\nwait = \"120s\"\ngroups = [\"approvers\"]");
+    ward::people(options, &POSTGRES).start().unwrap()
+}
+
+fn connect(proxy: &Chaperone) -> Wire {
+    let wire = Wire::connect(proxy.port()).unwrap();
+    let mut wire = wire.tls(&proxy.ca_file()).unwrap();
+    let said = wire
+        .login(VERSION_3_0, &[("user", "dba"), ("database", DATABASE)], DBA)
+        .unwrap();
+    assert!(said.sqlstates().is_empty(), "{said}");
+    wire
+}
+
+/// One record as `audit show --json --key` prints it.
+#[derive(Debug)]
+struct Record(Value);
+
+impl Record {
+    fn seq(&self) -> u64 {
+        self.0["seq"].as_u64().unwrap()
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.0["kind"] == kind
+    }
+
+    fn refers_to(&self, role: &str, other: &Record) -> bool {
+        let Some(named) = self.0["refs"][role].as_str() else {
+            return false;
+        };
+        named.rsplit('/').next() == Some(other.seq().to_string().as_str())
+    }
+
+    fn text(&self) -> String {
+        self.0["sealed"].to_string()
+    }
+
+    fn body(&self, key: &str) -> String {
+        match &self.0["body"][key] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The whole log.
+struct Trail(Vec<Record>);
+
+impl Trail {
+    fn of(proxy: &Chaperone) -> Trail {
+        let key = proxy.auditor_key();
+        let arguments = ["--json", "--key", &key.to_string_lossy()];
+        let shown = ward::audit(proxy, "show", &arguments);
+        let lines = shown.lines().filter(|line| !line.is_empty());
+        Trail(
+            lines
+                .map(|line| Record(serde_json::from_str(line).unwrap()))
+                .collect(),
+        )
+    }
+
+    fn all<'a>(&'a self, kind: &'a str, role: &'a str, of: &'a Record) -> Vec<&'a Record> {
+        let records = self.0.iter();
+        records
+            .filter(|record| record.is(kind) && record.refers_to(role, of))
+            .collect()
+    }
+
+    /// The operation whose text holds the mark.
+    fn operation(&self, mark: &str) -> &Record {
+        let mut found = self
+            .0
+            .iter()
+            .filter(|record| record.is("operation") && record.text().contains(mark));
+        let first = found
+            .next()
+            .unwrap_or_else(|| panic!("no operation {mark}"));
+        assert!(found.next().is_none(), "more than one operation {mark}");
+        first
+    }
+
+    /// The verdict on the operation, and how each run on its grounds ended.
+    fn story(&self, mark: &str) -> String {
+        let operation = self.operation(mark);
+        let mut story = Vec::new();
+        for decision in self.all("decision", "operation", operation) {
+            assert!(decision.seq() > operation.seq());
+            let mut told = vec![decision.body("verdict")];
+            for execution in self.all("execution", "decision", decision) {
+                told.push(format!("execution {}", ending(execution)));
+            }
+            for intent in self.all("intent", "decision", decision) {
+                let outcomes = self.all("outcome", "intent", intent);
+                assert_eq!(outcomes.len(), 1, "{mark}: {intent:?}");
+                assert!(decision.seq() < intent.seq() && intent.seq() < outcomes[0].seq());
+                told.push(format!("intent {}", ending(outcomes[0])));
+            }
+            story.push(told.join(" "));
+        }
+        story.join(", ")
+    }
+
+    /// The intent of what was held names its release, which came first.
+    fn refers_to_releases(&self) {
+        let released: Vec<_> = self
+            .0
+            .iter()
+            .filter(|record| record.is("approval") && record.body("state") == "released")
+            .collect();
+        assert_eq!(released.len(), 1);
+        let intents = self.all("intent", "approval", released[0]);
+        assert_eq!(intents.len(), 1);
+        assert!(released[0].seq() < intents[0].seq());
+    }
+
+    fn states(&self, mark: &str) -> Vec<String> {
+        let operation = self.operation(mark);
+        let mut states = Vec::new();
+        for decision in self.all("decision", "operation", operation) {
+            for approval in self.all("approval", "decision", decision) {
+                states.push(approval.body("state"));
+            }
+        }
+        states
+    }
+}
+
+fn ending(record: &Record) -> String {
+    let code = match record.0["body"]["code"].as_str() {
+        Some(code) => format!("({code})"),
+        None => String::new(),
+    };
+    format!("{}{code} {}", record.body("status"), record.body("rows"))
+}
+
+/// Runs statements, each with a mark in its text.
+struct Player {
+    wire: Wire,
+}
+
+impl Player {
+    fn text(mark: &str, sql: &str) -> String {
+        // Inside, since comments around a statement are no part of it.
+        let (verb, rest) = sql.split_once(' ').unwrap();
+        format!(
+            "{verb} /* kind:{mark}; */ {}",
+            rest.replace("CANARY", CANARY)
+        )
+    }
+
+    fn run(&mut self, mark: &str, sql: &str) -> Transcript {
+        self.wire.ask(&query(&Self::text(mark, sql)))
+    }
+
+    #[track_caller]
+    fn good(&mut self, mark: &str, sql: &str) {
+        let said = self.run(mark, sql);
+        assert!(said.sqlstates().is_empty(), "{mark}: {said}");
+    }
+
+    #[track_caller]
+    fn bad(&mut self, mark: &str, sql: &str, code: &str) {
+        let said = self.run(mark, sql);
+        assert_eq!(said.sqlstates(), [code], "{mark}: {said}");
+    }
+}
+
+/// What the log tells of each kind: the verdict, then each run with its end and the rows that left.
+/// `intent` stands for an intent before the run and an outcome behind it, which everything with an
+/// effect must have; `execution` for the one record of a read.
+const STORIES: [(&str, &str); 39] = [
+    ("create", "allow intent ok 0"),
+    ("grant", "allow intent ok 0"),
+    ("insert", "allow intent ok 0"),
+    ("update", "allow intent ok 0"),
+    ("merge", "allow intent ok 0"),
+    ("delete", "allow intent ok 0"),
+    ("returning", "allow intent ok 1"),
+    ("select", "allow execution ok 3"),
+    ("duplicate", "allow intent failed(23505) 0"),
+    ("divide", "allow execution failed(22012) 0"),
+    ("denied", "deny"),
+    ("begin", "allow execution ok 0"),
+    ("savepoint", "allow execution ok 0"),
+    ("within", "allow intent ok 0"),
+    ("rollback-to", "allow execution ok 0"),
+    ("release", "allow execution ok 0"),
+    ("commit", "allow intent ok 0"),
+    ("begin-again", "allow execution ok 0"),
+    ("rollback", "allow execution ok 0"),
+    ("set", "allow intent ok 0"),
+    ("show", "allow execution ok 1"),
+    ("listen", "allow intent ok 0"),
+    ("notify", "allow intent ok 0"),
+    ("unlisten", "allow intent ok 0"),
+    ("copy-in", "allow intent ok 0"),
+    ("copy-out", "allow execution ok 2"),
+    // Each run of a name refers to what was decided about its text.
+    ("prepared", "allow execution ok 1 execution ok 1"),
+    (
+        "portal",
+        "allow execution ok 1 execution ok 1 execution ok 1",
+    ),
+    ("begin-cursor", "allow execution ok 0"),
+    // The second run is the FETCH.
+    ("declare", "allow execution ok 0 execution ok 2"),
+    ("close", "allow intent ok 0"),
+    ("commit-cursor", "allow intent ok 0"),
+    // The second run is the EXECUTE.
+    ("prepare", "allow intent ok 0 intent ok 1"),
+    ("deallocate", "allow intent ok 0"),
+    ("cancelled", "allow intent cancelled(57014) 0"),
+    ("held-approved", "require-approval intent ok 0"),
+    ("held-denied", "require-approval"),
+    ("begin-read", "allow execution ok 0"),
+    ("commit-read", "allow execution ok 0"),
+];
+
+fn files_hold(folder: &Path, word: &str) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return files_hold(&path, word);
+        }
+        let bytes = fs::read(path).unwrap();
+        bytes
+            .windows(word.len())
+            .any(|part| part == word.as_bytes())
+    })
+}
+
+fn held(proxy: &Chaperone) -> String {
+    let mut ids = Vec::new();
+    ward::wait_for("the held statement", || {
+        let listed = ward::approvals(proxy, APPROVER, &["list"]);
+        ids = ward::ids(&ward::words(&listed));
+        !ids.is_empty()
+    });
+    ids.remove(0)
+}
+
+fn changes(player: &mut Player) {
+    player.good(
+        "create",
+        "CREATE TABLE import_kinds (id integer PRIMARY KEY, line text)",
+    );
+    player.good("grant", "GRANT SELECT ON import_kinds TO agent_ro");
+    player.good(
+        "insert",
+        "INSERT INTO import_kinds VALUES (1, 'CANARY'), (2, 'CANARY')",
+    );
+    player.good(
+        "update",
+        "UPDATE import_kinds SET line = 'CANARY-2' WHERE id = 1",
+    );
+    player.good(
+        "merge",
+        "MERGE INTO import_kinds AS t USING (VALUES (3, 'CANARY')) AS s (id, line) ON t.id = s.id
+         WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.line)",
+    );
+    player.good(
+        "delete",
+        "DELETE FROM import_kinds WHERE line = 'CANARY' AND id = 2",
+    );
+    player.good(
+        "returning",
+        "INSERT INTO import_kinds VALUES (4, 'CANARY') RETURNING line",
+    );
+    player.good(
+        "select",
+        "SELECT line FROM import_kinds WHERE line LIKE 'CANARY%'",
+    );
+    player.bad(
+        "duplicate",
+        "INSERT INTO import_kinds VALUES (1, 'CANARY')",
+        "23505",
+    );
+    player.bad(
+        "divide",
+        "SELECT 1 / (id - 1) FROM import_kinds WHERE line <> 'CANARY'",
+        "22012",
+    );
+    player.bad("denied", "SELECT 'CANARY' AS whim_deny", "42501");
+}
+
+fn control(player: &mut Player) {
+    player.good("begin", "BEGIN WORK");
+    player.good("savepoint", "SAVEPOINT one");
+    player.good("within", "INSERT INTO import_kinds VALUES (5, 'CANARY')");
+    player.good("rollback-to", "ROLLBACK TO SAVEPOINT one");
+    player.good("release", "RELEASE SAVEPOINT one");
+    player.good("commit", "COMMIT WORK");
+    player.good("begin-again", "BEGIN WORK");
+    player.good("rollback", "ROLLBACK WORK");
+    // One that only reads.
+    player.good("begin-read", "BEGIN WORK");
+    player.good("commit-read", "COMMIT WORK");
+    player.good("set", "SET application_name = 'CANARY'");
+    player.good("show", "SHOW application_name");
+    player.good("listen", "LISTEN news");
+    player.good("notify", "NOTIFY news, 'CANARY'");
+    player.good("unlisten", "UNLISTEN news");
+}
+
+fn copies(player: &mut Player) {
+    let text = Player::text("copy-in", "COPY import_kinds FROM STDIN");
+    let data = format!("10\t{CANARY}\n11\t{CANARY}\n");
+    let steps = [
+        Step::Send(query(&text)),
+        Step::Until(b'G'),
+        Step::Send([copy_data(&data), copy_done()].concat()),
+        Step::Ready(1),
+    ];
+    let said = player.wire.play(&steps);
+    assert!(said.sqlstates().is_empty(), "{said}");
+    player.good(
+        "copy-out",
+        "COPY (SELECT id, line FROM import_kinds WHERE id >= 10) TO STDOUT",
+    );
+}
+
+fn named(player: &mut Player) {
+    let text = Player::text(
+        "prepared",
+        "SELECT line FROM import_kinds WHERE line = $1 LIMIT 1",
+    );
+    let once = || [bind("", "p", &[Some(CANARY)], 0), execute("", 0), sync()].concat();
+    let all = [parse("p", &text, &[]), sync(), once(), once()].concat();
+    let said = player.wire.play(&[Step::Send(all), Step::Ready(3)]);
+    assert_eq!(said.all("DataRow").len(), 2, "{said}");
+    let text = Player::text(
+        "portal",
+        "SELECT id, 'CANARY' FROM import_kinds ORDER BY id LIMIT 3",
+    );
+    let parts = [
+        parse("", &text, &[]),
+        bind("q", "", &[], 0),
+        execute("q", 1),
+        execute("q", 1),
+        execute("q", 0),
+        sync(),
+    ];
+    let said = player.wire.ask(&parts.concat());
+    assert_eq!(said.all("DataRow").len(), 3, "{said}");
+    player.good("begin-cursor", "BEGIN WORK");
+    player.good(
+        "declare",
+        "DECLARE c CURSOR FOR SELECT line FROM import_kinds WHERE id >= 10",
+    );
+    player.good("fetch", "FETCH ALL FROM c");
+    player.good("close", "CLOSE c");
+    player.good("commit-cursor", "COMMIT WORK");
+    player.good(
+        "prepare",
+        "PREPARE s AS SELECT line FROM import_kinds WHERE id = 10",
+    );
+    player.good("execute", "EXECUTE s");
+    player.good("deallocate", "DEALLOCATE s");
+}
+
+fn cancelled(proxy: &Chaperone, player: &mut Player) {
+    let text = Player::text("cancelled", "SELECT pg_sleep(600), 'CANARY'");
+    player.wire.send(&query(&text)).unwrap();
+    ward::wait_for("the sleeper", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%kind:cancelled;%' \
+                   AND wait_event = 'PgSleep'";
+        POSTGRES.value(DATABASE, sql).unwrap() != "0"
+    });
+    let (process, secret) = player.wire.key.clone();
+    let other = Wire::connect(proxy.port()).unwrap();
+    let mut other = other.tls(&proxy.ca_file()).unwrap();
+    other.send(&cancel_request(process, &secret)).unwrap();
+    let said = player.wire.play(&[Step::Ready(1)]);
+    assert_eq!(said.sqlstates(), ["57014"], "{said}");
+}
+
+fn held_ones(proxy: &Chaperone, player: &mut Player) {
+    for (mark, answer) in [("held-approved", "approve"), ("held-denied", "deny")] {
+        let sql = "UPDATE import_kinds SET line = 'CANARY-whim_hold' WHERE id = 10";
+        player.wire.send(&query(&Player::text(mark, sql))).unwrap();
+        let id = held(proxy);
+        let output = ward::approvals(proxy, APPROVER, &[answer, &id, "--reason", CANARY]);
+        assert!(output.status.success(), "{}", ward::words(&output));
+        let said = player.wire.play(&[Step::Ready(1)]);
+        assert_eq!(said.sqlstates().is_empty(), answer == "approve", "{said}");
+    }
+}
+
+#[test]
+fn every_kind_of_statement_has_its_records() {
+    let mut proxy = start();
+    let mut player = Player {
+        wire: connect(&proxy),
+    };
+    changes(&mut player);
+    control(&mut player);
+    copies(&mut player);
+    named(&mut player);
+    cancelled(&proxy, &mut player);
+    held_ones(&proxy, &mut player);
+    drop(player);
+    assert!(proxy.stop().is_some_and(|status| status.success()));
+
+    let verified = ward::audit(&proxy, "verify", &[]);
+    assert!(verified.contains("OK"), "{verified}");
+    let trail = Trail::of(&proxy);
+    for (mark, expected) in STORIES {
+        let story = trail.story(&format!("kind:{mark};"));
+        assert_eq!(story, expected, "{mark}");
+    }
+    let states = |mark| trail.states(&format!("kind:{mark};"));
+    assert_eq!(
+        states("held-approved"),
+        ["requested", "granted", "released"]
+    );
+    assert_eq!(states("held-denied"), ["requested", "denied"]);
+    trail.refers_to_releases();
+    assert!(!files_hold(&proxy.audit_folder(), CANARY));
+    assert!(!proxy.output().contains(CANARY));
+}
