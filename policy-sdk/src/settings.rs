@@ -84,12 +84,14 @@ enum Number {
     Float(f64),
 }
 
+// Not inlined: each of them is called for every type that settings are made of.
 impl<'de> Json<'de> {
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
     /// The next byte that is not white space, which stays.
+    #[inline(never)]
     fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
             self.at += 1;
@@ -97,10 +99,12 @@ impl<'de> Json<'de> {
         self.byte()
     }
 
+    #[inline(never)]
     fn wrong(&self, expected: &str) -> Error {
         Error(format!("byte {} is not {expected}", self.at))
     }
 
+    #[inline(never)]
     fn expect(&mut self, wanted: u8, name: &str) -> Result<(), Error> {
         if self.peek() != Some(wanted) {
             return Err(self.wrong(name));
@@ -109,6 +113,7 @@ impl<'de> Json<'de> {
         Ok(())
     }
 
+    #[inline(never)]
     fn word(&mut self, word: &str) -> Result<(), Error> {
         let rest = self.text.get(self.at..).unwrap_or_default();
         if !rest.starts_with(word) {
@@ -118,6 +123,7 @@ impl<'de> Json<'de> {
         Ok(())
     }
 
+    #[inline(never)]
     fn enter(&mut self) -> Result<(), Error> {
         self.at += 1;
         self.depth += 1;
@@ -127,11 +133,13 @@ impl<'de> Json<'de> {
         Ok(())
     }
 
+    #[inline(never)]
     fn leave(&mut self, end: u8, name: &str) -> Result<(), Error> {
         self.depth -= 1;
         self.expect(end, name)
     }
 
+    #[inline(never)]
     fn string(&mut self) -> Result<Cow<'de, str>, Error> {
         self.expect(b'"', "a text")?;
         let mut start = self.at;
@@ -210,6 +218,7 @@ impl<'de> Json<'de> {
         Ok(())
     }
 
+    #[inline(never)]
     fn number(&mut self) -> Result<Number, Error> {
         let negative = self.byte() == Some(b'-');
         self.at += usize::from(negative);

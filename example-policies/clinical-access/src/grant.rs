@@ -49,7 +49,7 @@ impl Grant {
         let mut actions = Actions::empty();
         for name in &written.actions {
             actions |= Actions::from_name(&name.to_ascii_uppercase())
-                .ok_or_else(|| format!("grants[{index}]: there is no action {name:?}"))?;
+                .ok_or_else(|| format!("grants[{index}]: there is no action `{name}`"))?;
         }
         let patterns = written.objects.into_iter().map(Pattern);
         Ok(Self {

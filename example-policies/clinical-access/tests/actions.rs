@@ -223,6 +223,6 @@ fn settings_that_grant_nothing_by_mistake_are_refused() {
     let error = testkit::try_configured::<ClinicalAccess>(&wrong).err();
     assert_eq!(
         error.as_deref(),
-        Some("grants[0]: there is no action \"raed\"")
+        Some("grants[0]: there is no action `raed`")
     );
 }

@@ -1,5 +1,7 @@
 //! Masks labelled columns by group and denies inference from them.
 
+mod scrub;
+
 use std::collections::BTreeMap;
 
 use policy_sdk::prelude::*;
@@ -48,7 +50,7 @@ impl Policy for PhiMasking {
         for (label, rule) in &settings.labels {
             let named = rule.masks.iter().map(|mask| &mask.transform);
             for name in named.chain(&rule.default) {
-                parse(name).ok_or_else(|| format!("labels.{label}: no transform {name:?}"))?;
+                parse(name).ok_or_else(|| format!("labels.{label}: no transform `{name}`"))?;
             }
         }
         Ok(Self {
@@ -109,16 +111,7 @@ impl Policy for PhiMasking {
         if tag != SCRUB {
             return Err("there is no rewriter of this name".into());
         }
-        for piece in text.split_inclusive(char::is_whitespace) {
-            let word = piece.trim_end_matches(char::is_whitespace);
-            let telling = |c: char| c.is_numeric() || c.is_uppercase() || matches!(c, '@' | '/');
-            if word.contains(telling) {
-                out.push_str("[REDACTED]");
-                out.push_str(piece.get(word.len()..).unwrap_or_default());
-            } else {
-                out.push_str(piece);
-            }
-        }
+        scrub::scrub(text, out);
         Ok(Cell::Written)
     }
 }
@@ -186,13 +179,5 @@ mod tests {
             .assert_shown("ssn");
         let guess = clinic.operation("SELECT id FROM p WHERE ssn = '1'");
         testkit::evaluate(&policy, &agent, &guess).assert_denied("inference");
-    }
-
-    #[test]
-    fn scrubs_words_that_tell() {
-        let policy: PhiMasking = testkit::configured(&serde_json::json!({}));
-        let clean = testkit::rewrite(&policy, SCRUB, "seen by Dr. Roe on 2024-01-02, stable");
-        let expected = "seen by [REDACTED] [REDACTED] on [REDACTED] stable";
-        assert_eq!(clean.as_deref(), Some(expected));
     }
 }
