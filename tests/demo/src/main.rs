@@ -40,6 +40,7 @@ fn run() -> Result<bool> {
         let stage = Stage::set(&show, Pace::Story)?;
         passed = story::play(&stage, &mut show);
         if check {
+            finish(stage, passed);
             return Ok(passed);
         }
         show.progress("starting chaperone again, with longer waits for approvals");
@@ -48,7 +49,17 @@ fn run() -> Result<bool> {
     invite(&stage)?;
     wait_for_the_end()?;
     println!("\ncleaning up");
+    finish(stage, passed);
     Ok(passed)
+}
+
+/// Cleans up; where a step did not go as told, what shows why stays.
+fn finish(stage: Stage, passed: bool) {
+    if passed {
+        stage.clear();
+    } else {
+        println!("kept for a look: {}", stage.folder.display());
+    }
 }
 
 /// Whether a variable is set to something other than nothing or 0.

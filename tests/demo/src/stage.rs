@@ -241,6 +241,17 @@ impl Stage {
         Ok(path)
     }
 
+    /// Ends everything and removes what it left: keys, passwords, log, the edited policy.
+    pub fn clear(mut self) {
+        self.chaperone.stop();
+        for part in ["run", HOUSE_RULES] {
+            let _ = fs::remove_dir_all(self.folder.join(part));
+        }
+        let _ = fs::remove_file(self.environment_file());
+        // Goes only when it is empty.
+        let _ = fs::remove_dir(&self.folder);
+    }
+
     /// Where [`Stage::write_environment`] writes.
     #[must_use]
     pub fn environment_file(&self) -> PathBuf {
