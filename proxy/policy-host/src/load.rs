@@ -293,7 +293,8 @@ fn configure(
     }
 }
 
-/// An empty operation, and an empty one of SQL when the module understands that.
+/// An empty operation, and an empty one of SQL when the module understands that. No statement waits
+/// for it, and on a busy machine a first call may take longer than a statement's deadline.
 fn self_test(module: &Module) -> Result<(), Problem> {
     let protocol = match module.manifest().protocols.first() {
         Some(protocol) => protocol.clone(),
@@ -313,7 +314,7 @@ fn self_test(module: &Module) -> Result<(), Problem> {
     );
     let input = Arc::new(input);
     let answer = patiently(
-        || module.evaluate(&input),
+        || module.evaluate_within(SETUP_DEADLINE, &input),
         |failure| failure.code == FailureCode::Overloaded,
     );
     match answer {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitflags::bitflags;
 use chaperone_contract::{Abilities, Decision, Manifest, Operation, Reason, Transform, Verdict};
@@ -153,11 +154,17 @@ impl Module {
 
     /// Asks it. The answer has been checked against the operation and the manifest.
     pub(crate) fn evaluate(&self, input: &Arc<Input>) -> Result<Decision, Failure> {
-        let mut store = self.inner.store(
-            Some(Arc::clone(input)),
-            self.inner.options.deadline,
-            DECISION_BYTES,
-        );
+        self.evaluate_within(self.inner.options.deadline, input)
+    }
+
+    /// Asks it, with a deadline of the caller's.
+    pub(crate) fn evaluate_within(
+        &self,
+        deadline: Duration,
+        input: &Arc<Input>,
+    ) -> Result<Decision, Failure> {
+        let store = Some(Arc::clone(input));
+        let mut store = self.inner.store(store, deadline, DECISION_BYTES);
         let answer = self.pre.instantiate(&mut store).and_then(|instance| {
             instance.chaperone_policy_policy().call_evaluate(
                 &mut store,

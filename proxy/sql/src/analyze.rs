@@ -1,7 +1,7 @@
 //! From a text to facts: the walk's state, and statement by statement what is a query and what is
 //! not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::classify::{self, Kind};
 use crate::error::ParseError;
 use crate::guard::{self, Depth, Limits, Stop};
 use crate::label::Labelling;
-use crate::objects::{Field, Touched};
+use crate::objects::{Field, Referent, Touched};
 use crate::value::{Columns, More, Origin, Type, Value};
 
 pub(crate) type Res<T> = Result<T, Stop>;
@@ -81,6 +81,9 @@ pub struct Facts {
     pub effects: Effects,
     /// The highest number of a `$n` in it.
     pub parameters: u32,
+    /// Object identifiers of relations that it touches and that somebody else is changing at this
+    /// instant, so that they are not understood: see [`Snapshot::wait_for`](crate::Snapshot::wait_for).
+    pub pending: Vec<u32>,
 }
 
 /// The facts of each statement of a text; one of [`Kind::Empty`] if it has none.
@@ -191,6 +194,7 @@ fn empty(text: &str, session: &SessionView) -> Facts {
             ..Effects::default()
         },
         parameters: 0,
+        pending: Vec::new(),
     }
 }
 
@@ -215,6 +219,10 @@ pub(crate) struct Analyzer<'c> {
     pub(crate) parameters: u32,
     pub(crate) views: HashMap<u32, Option<Rc<Vec<Value>>>>,
     pub(crate) secured: Vec<u32>,
+    /// Writes that are accounted for, as (relation, actions).
+    pub(crate) written: HashSet<(u32, Actions)>,
+    /// Changes of columns that foreign keys have carried on, as (relation, column).
+    pub(crate) carried: HashSet<(u32, i16)>,
     /// Fields of conditions in the subqueries that are open.
     pub(crate) conditions: Vec<Vec<u32>>,
     pub(crate) sublinks: usize,
@@ -258,6 +266,8 @@ impl<'c> Analyzer<'c> {
             parameters: 0,
             views: HashMap::new(),
             secured: Vec::new(),
+            written: HashSet::new(),
+            carried: HashSet::new(),
             conditions: Vec::new(),
             sublinks: 0,
             filtered: Vec::new(),
@@ -332,6 +342,7 @@ impl<'c> Analyzer<'c> {
         let is_filtered = rows
             .iter()
             .all(|object| filtered.binary_search(object).is_ok());
+        let pending = self.pending();
         let (objects, uses, moved) = self.finish_objects();
         let mut columns = Vec::with_capacity(outputs.len());
         let mut fields = Vec::with_capacity(outputs.len());
@@ -409,6 +420,20 @@ impl<'c> Analyzer<'c> {
             width_known,
             effects,
             parameters: self.parameters,
+            pending,
         }
+    }
+
+    /// What of the statement's relations somebody else is changing.
+    fn pending(&self) -> Vec<u32> {
+        let relations = self
+            .objects
+            .iter()
+            .filter_map(|object| match object.referent {
+                Referent::Relation(relation) => Some(relation),
+                _ => None,
+            });
+        let pending = relations.filter(|relation| relation.pending);
+        pending.map(|relation| relation.oid).collect()
     }
 }

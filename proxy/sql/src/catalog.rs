@@ -80,7 +80,7 @@ pub struct Column {
     pub number: i16,
     /// Its type.
     pub type_ref: TypeRef,
-    /// The expression that generates it, as SQL.
+    /// The expression that generates it, as the catalog stores it (`pg_node_tree`) or as SQL.
     pub generated: Option<String>,
     /// Columns of the same relation that the generating expression reads; `None` when it could
     /// not be told.
@@ -121,6 +121,39 @@ pub struct Relation {
     pub policies: Vec<String>,
     /// `COMMENT ON TABLE`.
     pub comment: Option<String>,
+    /// What runs when rows are written, besides triggers: defaults, checks, indexes.
+    pub on_write: Vec<OnWrite>,
+    /// Foreign keys that point here.
+    pub referenced: Vec<Referenced>,
+    /// Somebody else is changing it or what it reads: its definition or its policies could not be
+    /// read without waiting.
+    pub pending: bool,
+}
+
+/// Something of a user's that runs when a row is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OnWrite {
+    /// A function, as (schema, name).
+    Function(Arc<str>, Arc<str>),
+    /// A type that values pass through and whose checks are not followed.
+    Type(Arc<str>, Arc<str>),
+}
+
+/// One column of a foreign key, from the side of what it points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Referenced {
+    /// The relation that the key belongs to.
+    pub by: u32,
+    /// Its column.
+    pub column: i16,
+    /// The column here.
+    pub own: i16,
+    /// Deleting here deletes there.
+    pub deletes: bool,
+    /// Deleting here sets the column there.
+    pub clears: bool,
+    /// Updating the column here sets the column there.
+    pub updates: bool,
 }
 
 impl Relation {
@@ -149,6 +182,8 @@ pub struct Function {
     pub returns_set: bool,
     /// Whether it takes any number of arguments or has defaults.
     pub flexible: bool,
+    /// Changes whenever the function is replaced.
+    pub version: String,
 }
 
 /// An operator that is not PostgreSQL's own.
@@ -224,6 +259,29 @@ impl Catalog {
         self.by_oid
             .get(&oid)
             .and_then(|&index| self.relations.get(index))
+    }
+
+    /// A relation, its partitions and what inherits from it, at any depth.
+    #[must_use]
+    pub fn descendants<'c>(&'c self, relation: &'c Relation) -> Vec<&'c Relation> {
+        let mut all = vec![relation];
+        let mut at = 0;
+        while let Some(relation) = all.get(at) {
+            for oid in &relation.children {
+                if let Some(child) = self.relation_by_oid(*oid)
+                    && !all.iter().any(|known| known.oid == child.oid)
+                {
+                    all.push(child);
+                }
+            }
+            at += 1;
+        }
+        all
+    }
+
+    /// All functions that are not PostgreSQL's own.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.functions.values().flatten()
     }
 
     /// Functions of this name that are not PostgreSQL's own.

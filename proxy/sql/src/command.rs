@@ -255,6 +255,7 @@ impl Analyzer<'_> {
                 for node in truncate.relations() {
                     if let Node::RangeVar(range) = node {
                         self.range("table", Some(range), Actions::DELETE);
+                        self.truncated(range, truncate.behavior);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pg_raw_parse::raw::{ConstrType, FunctionParameterMode, ObjectType};
+use pg_raw_parse::raw::{FunctionParameterMode, ObjectType};
 use pg_raw_parse::{Node, nodes};
 use thiserror::Error;
 
@@ -15,6 +15,8 @@ use crate::catalog::{
 use crate::error::ParseError;
 use crate::guard;
 use crate::label::Labelling;
+
+mod table;
 
 /// Why DDL did not make a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -56,9 +58,6 @@ fn range_names(range: &nodes::RangeVar) -> (Arc<str>, Arc<str>) {
         Arc::from(range.relname().unwrap_or_default()),
     )
 }
-
-/// A foreign key: own column, schema and name of the other table, its column if it is named.
-type Reference = (Arc<str>, Arc<str>, Arc<str>, Option<Arc<str>>);
 
 struct Builder {
     catalog: Catalog,
@@ -139,30 +138,6 @@ impl Builder {
         }
     }
 
-    fn column(&self, definition: &nodes::ColumnDef, number: i16, text: &str) -> Column {
-        let mut generated = None;
-        let mut unique = false;
-        for node in definition.constraints() {
-            if let Node::Constraint(constraint) = node {
-                match constraint.contype {
-                    ConstrType::CONSTR_GENERATED => generated = Some(text.to_owned()),
-                    ConstrType::CONSTR_PRIMARY | ConstrType::CONSTR_UNIQUE => unique = true,
-                    _ => {}
-                }
-            }
-        }
-        Column {
-            name: definition.colname().unwrap_or_default().into(),
-            number,
-            type_ref: self.type_ref(definition.type_name()),
-            generated,
-            generated_from: None,
-            comment: None,
-            unique,
-            references: Vec::new(),
-        }
-    }
-
     fn add(&mut self, relation: Relation) {
         self.catalog.relations.push(relation);
         let catalog = std::mem::take(&mut self.catalog);
@@ -184,6 +159,9 @@ impl Builder {
             triggers: Vec::new(),
             policies: Vec::new(),
             comment: None,
+            on_write: Vec::new(),
+            referenced: Vec::new(),
+            pending: false,
         }
     }
 
@@ -201,119 +179,6 @@ impl Builder {
                 position,
                 name: format!("{schema}.{name}"),
             })
-    }
-
-    fn table(
-        &mut self,
-        create: &nodes::CreateStmt,
-        kind: RelationKind,
-        text: &str,
-        position: usize,
-    ) -> Result<(), DdlError> {
-        let mut relation = self.blank(create.relation(), kind);
-        for parent in create.inh_relations() {
-            if let Node::RangeVar(parent) = parent {
-                let (schema, name) = range_names(parent);
-                let parent = self.find(&schema, &name, position)?;
-                relation.parents.push(parent.oid);
-                relation
-                    .columns
-                    .extend(parent.columns.iter().map(|column| Column {
-                        comment: None,
-                        ..column.clone()
-                    }));
-            }
-        }
-        let mut references: Vec<Reference> = Vec::new();
-        let mut unique: Vec<Arc<str>> = Vec::new();
-        let to_parent = |constraint: &nodes::Constraint, own: Vec<Arc<str>>| {
-            let theirs: Vec<Arc<str>> = constraint
-                .pk_attrs()
-                .iter()
-                .filter_map(|node| node.as_str())
-                .map(Arc::from)
-                .collect();
-            let (schema, name) = constraint
-                .pktable()
-                .map_or_else(Default::default, range_names);
-            own.into_iter()
-                .enumerate()
-                .map(|(index, column)| {
-                    (
-                        column,
-                        Arc::clone(&schema),
-                        Arc::clone(&name),
-                        theirs.get(index).cloned(),
-                    )
-                })
-                .collect::<Vec<_>>()
-        };
-        for element in create.table_elts() {
-            match element {
-                Node::ColumnDef(definition) => {
-                    let number = i16::try_from(relation.columns.len() + 1).unwrap_or(i16::MAX);
-                    let column = self.column(definition, number, &generating(definition, text));
-                    for node in definition.constraints() {
-                        if let Node::Constraint(constraint) = node
-                            && constraint.contype == ConstrType::CONSTR_FOREIGN
-                        {
-                            references
-                                .extend(to_parent(constraint, vec![Arc::clone(&column.name)]));
-                        }
-                    }
-                    relation.columns.push(column);
-                }
-                Node::Constraint(constraint) => match constraint.contype {
-                    ConstrType::CONSTR_PRIMARY | ConstrType::CONSTR_UNIQUE => {
-                        unique.extend(
-                            constraint
-                                .keys()
-                                .iter()
-                                .filter_map(|node| node.as_str())
-                                .map(Arc::from),
-                        );
-                    }
-                    ConstrType::CONSTR_FOREIGN => {
-                        let own = constraint
-                            .fk_attrs()
-                            .iter()
-                            .filter_map(|node| node.as_str())
-                            .map(Arc::from)
-                            .collect();
-                        references.extend(to_parent(constraint, own));
-                    }
-                    _ => {}
-                },
-                _ => {}
-            }
-        }
-        for column in &mut relation.columns {
-            column.unique |= unique.contains(&column.name);
-        }
-        for (own, schema, name, theirs) in references {
-            let target = self.find(&schema, &name, position)?;
-            let target = match theirs {
-                Some(name) => target
-                    .column(&name)
-                    .map(|(_, column)| (target.oid, column.number)),
-                None => target
-                    .columns
-                    .iter()
-                    .find(|column| column.unique)
-                    .map(|column| (target.oid, column.number)),
-            };
-            if let Some(target) = target
-                && let Some(column) = relation
-                    .columns
-                    .iter_mut()
-                    .find(|column| column.name == own)
-            {
-                column.references.push(target);
-            }
-        }
-        crate::snapshot::settle_generated(&mut relation);
-        self.add(relation);
-        Ok(())
     }
 
     fn view(
@@ -531,6 +396,7 @@ impl Builder {
             volatile,
             returns_set,
             flexible,
+            version: String::new(),
         };
         self.catalog
             .functions
@@ -583,6 +449,7 @@ impl Builder {
                     volatile: false,
                     returns_set: false,
                     flexible: true,
+                    version: String::new(),
                 };
                 self.catalog
                     .functions
@@ -642,36 +509,5 @@ impl Builder {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// The text from a column's definition up to the next one: its generating expression is in it.
-fn generating(definition: &nodes::ColumnDef, text: &str) -> String {
-    let Some(name) = definition.colname() else {
-        return text.to_owned();
-    };
-    let start = text.find(&format!("{name} ")).unwrap_or(0);
-    let rest = text.get(start..).unwrap_or(text);
-    let lower = rest.to_lowercase();
-    match lower.find("generated always as") {
-        Some(at) => {
-            let tail = rest.get(at..).unwrap_or(rest);
-            // Up to the parenthesis that closes the expression.
-            let mut depth = 0_i32;
-            for (index, c) in tail.char_indices() {
-                match c {
-                    '(' => depth += 1,
-                    ')' => {
-                        depth -= 1;
-                        if depth <= 0 {
-                            return tail.get(..index).unwrap_or(tail).to_owned();
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            tail.to_owned()
-        }
-        None => rest.to_owned(),
     }
 }

@@ -9,9 +9,9 @@ use pg_raw_parse::raw::CmdType;
 use pg_raw_parse::{Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Column, Relation, RelationKind};
 use crate::names::{Ctes, Item, Scope};
-use crate::objects::Referent;
+use crate::objects::{Field, Referent};
 use crate::value::{Col, Columns, More, Type, Value};
 
 impl<'c> Analyzer<'c> {
@@ -51,7 +51,7 @@ impl<'c> Analyzer<'c> {
         if let super::from::Meant::Relation(relation) =
             self.find_relation(range.schemaname(), range.relname().unwrap_or_default())
         {
-            self.write_effects(relation);
+            self.write_effects(relation, actions);
             if relation.kind == RelationKind::View {
                 self.written_through(relation, actions);
             }
@@ -87,40 +87,7 @@ impl<'c> Analyzer<'c> {
             self.gap("which relation a view writes to is not known");
         }
         for relation in bases {
-            self.write_effects(relation);
-        }
-    }
-
-    pub(crate) fn write_effects(&mut self, relation: &'c Relation) {
-        let mut open = vec![relation];
-        let mut seen = Vec::new();
-        while let Some(relation) = open.pop() {
-            if seen.contains(&relation.oid) {
-                continue;
-            }
-            seen.push(relation.oid);
-            if relation.rules {
-                self.gap(&format!("{}.{} has rules", relation.schema, relation.name));
-            }
-            for (schema, name) in &relation.triggers {
-                if !self
-                    .options
-                    .trusted_functions
-                    .contains_key(&format!("{schema}.{name}"))
-                {
-                    self.untrusted = true;
-                    self.gap(&format!(
-                        "{}.{} has a trigger whose function {schema}.{name} is not on the allow-list",
-                        relation.schema, relation.name
-                    ));
-                }
-            }
-            open.extend(
-                relation
-                    .children
-                    .iter()
-                    .filter_map(|oid| self.catalog.relation_by_oid(*oid)),
-            );
+            self.write_effects(relation, actions);
         }
     }
 
@@ -289,6 +256,50 @@ impl<'c> Analyzer<'c> {
     fn written(&mut self, item: &Item, name: &str, value: &Value) {
         self.mark(value, Usages::WRITE_SOURCE);
         self.note_written(item, name);
+        for (relation, column) in self.columns_behind(item, name) {
+            if self.user_cast(value.ty, &column.type_ref.name) {
+                self.untrusted = true;
+                self.gap(&format!(
+                    "a cast that is not PostgreSQL's own may make the values of {}.{}.{}",
+                    relation.schema, relation.name, column.name
+                ));
+            }
+        }
+    }
+
+    fn updated(&mut self, item: &Item, name: &str, value: &Value) {
+        self.written(item, name, value);
+        for (relation, column) in self.columns_behind(item, name) {
+            self.key_effects(relation, column.number);
+        }
+    }
+
+    /// The columns of relations that writing to a column of the target writes to.
+    fn columns_behind(&mut self, item: &Item, name: &str) -> Vec<(&'c Relation, &'c Column)> {
+        if let Some(object) = item.base {
+            let found = self.relation_of(object).and_then(|relation| {
+                let (_, column) = relation.column(name)?;
+                Some((relation, column))
+            });
+            return found.into_iter().collect();
+        }
+        let Some(col) = item.columns.list.iter().find(|col| &*col.name == name) else {
+            return Vec::new();
+        };
+        let fields = self.col_value(col).fields;
+        let fields = fields.iter().filter_map(|at| self.fields.get(*at as usize));
+        let column = |field: &Field| {
+            let relation = self.relation_of(field.object)?;
+            Some((relation, relation.columns.get(field.index)?))
+        };
+        fields.filter_map(column).collect()
+    }
+
+    fn relation_of(&self, object: u32) -> Option<&'c Relation> {
+        match self.objects.get(object as usize)?.referent {
+            Referent::Relation(relation) => Some(relation),
+            _ => None,
+        }
     }
 
     fn insert(&mut self, insert: &nodes::InsertStmt, ctes: &Ctes) -> Res<Columns> {
@@ -420,8 +431,10 @@ impl<'c> Analyzer<'c> {
                     }
                 }
             }
-            value.ty = Type::Unknown;
-            self.written(item, &name, &value);
+            if !target.indirection().is_empty() {
+                value.ty = Type::Unknown;
+            }
+            self.updated(item, &name, &value);
             written.push((name, value));
         }
         Ok(written)
@@ -505,7 +518,7 @@ impl<'c> Analyzer<'c> {
                     if let Node::ResTarget(target) = node {
                         let value = self.expr(target.val(), &scope)?;
                         let name: Arc<str> = Arc::from(target.name().unwrap_or_default());
-                        self.written(&item, &name, &value);
+                        self.updated(&item, &name, &value);
                         written.push((name, value));
                     }
                 }

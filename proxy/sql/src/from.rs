@@ -270,10 +270,17 @@ impl<'c> Analyzer<'c> {
 
     /// Expressions that the owner's policies add to every query: only what they call matters.
     fn row_security(&mut self, relation: &'c Relation, object: u32) -> Res<()> {
-        if relation.policies.is_empty() || self.secured.contains(&relation.oid) {
+        if self.secured.contains(&relation.oid) {
             return Ok(());
         }
         self.secured.push(relation.oid);
+        if relation.pending {
+            self.gap(&format!(
+                "row-level security of {}.{} is being changed",
+                relation.schema, relation.name
+            ));
+            self.read_only = false;
+        }
         for policy in &relation.policies {
             let text = format!("SELECT {policy}");
             let Ok(tree) = crate::guard::parse(&text, &self.options.limits) else {

@@ -38,11 +38,12 @@ mod table_functions;
 mod tags;
 mod value;
 mod with;
+mod write_effects;
 
 pub use crate::analyze::{Column, Effects, Facts, Options, Trust, analyze};
 pub use crate::catalog::{
-    Cast, Catalog, Column as CatalogColumn, Function, Operator, Relation, RelationKind,
-    SessionView, TypeRef,
+    Cast, Catalog, Column as CatalogColumn, Function, OnWrite, Operator, Referenced, Relation,
+    RelationKind, SessionView, TypeRef,
 };
 pub use crate::classify::{Classified, CopyTarget, Kind, classify};
 pub use crate::ddl::DdlError;

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::catalog::{
-    Cast, Catalog, Column, Function, Operator, Relation, RelationKind, SessionView, TypeRef,
+    Cast, Catalog, Column, Function, OnWrite, Operator, Referenced, Relation, RelationKind,
+    SessionView, TypeRef,
 };
+
+mod queries;
 
 /// A row of a snapshot query was not as expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -35,225 +38,39 @@ pub struct Snapshot {
     casts: Vec<Cast>,
 }
 
-/// One catalog's row versions as one number.
-macro_rules! fingerprint {
-    ($table:literal, $filter:literal) => {
-        concat!(
-            "(SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(",
-            "pg_catalog.hashtextextended(pg_catalog.concat(x.ctid, ' ', x.xmin), 0))) ",
-            "FROM pg_catalog.",
-            $table,
-            " AS x ",
-            $filter,
-            ")"
-        )
-    };
-}
-
-/// Everything that the catalog holds for us changes this one row's one text: row versions of the
-/// system catalogs, seen by the session's own snapshot. Runs on PostgreSQL 13 to 18 as any role.
-pub const FINGERPRINT_QUERY: &str = concat!(
-    "SELECT pg_catalog.concat_ws(' ', pg_catalog.current_schemas(true)::pg_catalog.text, ",
-    fingerprint!("pg_class", ""),
-    ", ",
-    fingerprint!(
-        "pg_attribute",
-        "WHERE x.attrelid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!("pg_attrdef", ""),
-    ", ",
-    fingerprint!(
-        "pg_rewrite",
-        "WHERE x.ev_class OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!("pg_trigger", ""),
-    ", ",
-    fingerprint!("pg_policy", ""),
-    ", ",
-    fingerprint!("pg_inherits", ""),
-    ", ",
-    fingerprint!(
-        "pg_index",
-        "WHERE x.indrelid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!("pg_constraint", ""),
-    ", ",
-    fingerprint!("pg_namespace", ""),
-    ", ",
-    fingerprint!(
-        "pg_proc",
-        "WHERE x.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!(
-        "pg_type",
-        "WHERE x.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!(
-        "pg_operator",
-        "WHERE x.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!(
-        "pg_cast",
-        "WHERE x.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ", ",
-    fingerprint!(
-        "pg_description",
-        "WHERE x.classoid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid \
-        AND x.objoid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
-    ),
-    ")"
-);
-
-/// Relations of users' schemas and of the session's own temporary one.
-macro_rules! ours {
-    () => {
-        "(n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,information_schema,pg_toast}'::pg_catalog.name[])) \
-         AND (n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_toast%'::pg_catalog.text) \
-         AND ((n.nspname OPERATOR(pg_catalog.!~~) 'pg\\_temp%'::pg_catalog.text) \
-              OR (n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()))"
-    };
-}
-
-/// Columns of a join that starts at `pg_class AS c`.
-macro_rules! from_ours {
-    () => {
-        "FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) c.relnamespace) "
-    };
-}
-
 impl Snapshot {
-    /// Queries to run on the session's own connection, in this order, in text format. Every name
-    /// and operator is qualified, so that they mean the same under any search path; any role may
-    /// run them.
+    /// Queries to run on the session's own connection, in this order, in text format, as any role.
     pub const QUERIES: &'static [&'static str] = &[
-        // 0: the effective search path.
-        "SELECT s.name::pg_catalog.text FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) \
-         WITH ORDINALITY AS s(name, number) ORDER BY s.number",
-        // 1: settings.
-        "SELECT s.name, pg_catalog.current_setting(s.name, true) FROM pg_catalog.unnest(\
-         '{client_encoding,server_encoding,standard_conforming_strings,backslash_quote,\
-         transform_null_equals,array_nulls,restrict_nonsystem_relation_kind,\
-         server_version_num,is_superuser}'::pg_catalog.text[]) AS s(name) \
-         UNION ALL SELECT 'current_user'::pg_catalog.text, CURRENT_USER::pg_catalog.text \
-         UNION ALL SELECT 'session_user'::pg_catalog.text, SESSION_USER::pg_catalog.text \
-         UNION ALL SELECT 'temp_schema'::pg_catalog.text, (SELECT t.nspname::pg_catalog.text FROM pg_catalog.pg_namespace AS t \
-         WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
-        // 2: relations.
-        concat!(
-            "SELECT c.oid::pg_catalog.text, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text, ",
-            "CASE WHEN (c.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::pg_catalog.\"char\"[])) THEN pg_catalog.pg_get_viewdef(c.oid) END, ",
-            "pg_catalog.obj_description(c.oid, 'pg_class'::pg_catalog.name), ",
-            "EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite AS r WHERE (r.ev_class OPERATOR(pg_catalog.=) c.oid) ",
-            "AND (r.rulename OPERATOR(pg_catalog.<>) '_RETURN'::pg_catalog.name))::pg_catalog.text ",
-            from_ours!(),
-            "WHERE (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,c}'::pg_catalog.\"char\"[])) AND ",
-            ours!()
-        ),
-        // 3: columns; a domain's type is what it is made of.
-        concat!(
-            "SELECT a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text, ",
-            "tn.nspname::pg_catalog.text, t.typname::pg_catalog.text, ",
-            "CASE WHEN (a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\") THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END, ",
-            "pg_catalog.col_description(a.attrelid, a.attnum::pg_catalog.int4) ",
-            from_ours!(),
-            "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) a.atttypid) ",
-            "JOIN pg_catalog.pg_type AS t ON (t.oid OPERATOR(pg_catalog.=) CASE WHEN (y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\") THEN y.typbasetype ELSE y.oid END) ",
-            "JOIN pg_catalog.pg_namespace AS tn ON (tn.oid OPERATOR(pg_catalog.=) t.typnamespace) ",
-            "LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid OPERATOR(pg_catalog.=) a.attrelid) AND (d.adnum OPERATOR(pg_catalog.=) a.attnum) ",
-            "WHERE (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped) ",
-            "AND (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,c}'::pg_catalog.\"char\"[])) AND ",
-            ours!(),
-            " ORDER BY a.attrelid, a.attnum"
-        ),
-        // 4: inheritance and partitions.
-        "SELECT i.inhrelid::pg_catalog.text, i.inhparent::pg_catalog.text FROM pg_catalog.pg_inherits AS i",
-        // 5: triggers.
-        concat!(
-            "SELECT g.tgrelid::pg_catalog.text, pn.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
-            from_ours!(),
-            "JOIN pg_catalog.pg_trigger AS g ON (g.tgrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) g.tgfoid) ",
-            "JOIN pg_catalog.pg_namespace AS pn ON (pn.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
-            "WHERE (NOT g.tgisinternal) AND ",
-            ours!()
-        ),
-        // 6: row-level security.
-        concat!(
-            "SELECT c.oid::pg_catalog.text, pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) ",
-            from_ours!(),
-            "JOIN pg_catalog.pg_policy AS p ON (p.polrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "WHERE c.relrowsecurity AND ",
-            ours!()
-        ),
-        // 7: unique columns.
-        concat!(
-            "SELECT i.indrelid::pg_catalog.text, k.number::pg_catalog.text ",
-            from_ours!(),
-            "JOIN pg_catalog.pg_index AS i ON (i.indrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[]) AS k(number) ",
-            "WHERE (i.indisunique OR i.indisexclusion) AND ",
-            ours!()
-        ),
-        // 8: foreign keys.
-        concat!(
-            "SELECT k.conrelid::pg_catalog.text, a.number::pg_catalog.text, k.confrelid::pg_catalog.text, b.number::pg_catalog.text ",
-            from_ours!(),
-            "JOIN pg_catalog.pg_constraint AS k ON (k.conrelid OPERATOR(pg_catalog.=) c.oid) ",
-            "CROSS JOIN LATERAL pg_catalog.unnest(k.conkey) WITH ORDINALITY AS a(number, place) ",
-            "JOIN LATERAL pg_catalog.unnest(k.confkey) WITH ORDINALITY AS b(number, place) ON (a.place OPERATOR(pg_catalog.=) b.place) ",
-            "WHERE (k.contype OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\") AND ",
-            ours!()
-        ),
-        // 9: functions that are not PostgreSQL's own, whatever their schema.
-        "SELECT n.nspname::pg_catalog.text, p.proname::pg_catalog.text, \
-         pg_catalog.array_to_string(ARRAY(SELECT pg_catalog.concat(an.nspname, '.', at.typname) \
-           FROM pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) WITH ORDINALITY AS u(id, place) \
-           JOIN pg_catalog.pg_type AS at ON (at.oid OPERATOR(pg_catalog.=) u.id) \
-           JOIN pg_catalog.pg_namespace AS an ON (an.oid OPERATOR(pg_catalog.=) at.typnamespace) ORDER BY u.place), ' '::pg_catalog.text), \
-         pg_catalog.array_to_string(ARRAY(SELECT m.name FROM ROWS FROM (pg_catalog.unnest(p.proargnames), pg_catalog.unnest(p.proargmodes)) \
-           WITH ORDINALITY AS m(name, mode, place) \
-           WHERE (m.mode OPERATOR(pg_catalog.=) ANY ('{o,b,t}'::pg_catalog.\"char\"[])) ORDER BY m.place), E'\\n'::pg_catalog.text), \
-         p.provolatile::pg_catalog.text, p.proretset::pg_catalog.text, \
-         ((p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) OR (p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2) \
-           OR (p.prokind OPERATOR(pg_catalog.=) 'a'::pg_catalog.\"char\"))::pg_catalog.text \
-         FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) \
-         WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid",
-        // 10: operators likewise.
-        "SELECT n.nspname::pg_catalog.text, o.oprname::pg_catalog.text, ln.nspname::pg_catalog.text, l.typname::pg_catalog.text, \
-         rn.nspname::pg_catalog.text, r.typname::pg_catalog.text \
-         FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) o.oprnamespace) \
-         LEFT JOIN pg_catalog.pg_type AS l ON (l.oid OPERATOR(pg_catalog.=) o.oprleft) \
-         LEFT JOIN pg_catalog.pg_namespace AS ln ON (ln.oid OPERATOR(pg_catalog.=) l.typnamespace) \
-         LEFT JOIN pg_catalog.pg_type AS r ON (r.oid OPERATOR(pg_catalog.=) o.oprright) \
-         LEFT JOIN pg_catalog.pg_namespace AS rn ON (rn.oid OPERATOR(pg_catalog.=) r.typnamespace) \
-         WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid",
-        // 11: types likewise, without the row types of relations.
-        "SELECT n.nspname::pg_catalog.text, t.typname::pg_catalog.text FROM pg_catalog.pg_type AS t \
-         JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) t.typnamespace) \
-         WHERE (t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) \
-         AND (t.typtype OPERATOR(pg_catalog.<>) 'c'::pg_catalog.\"char\") AND (t.typname OPERATOR(pg_catalog.!~~) '\\_%'::pg_catalog.text)",
-        // 12: casts likewise.
-        "SELECT sn.nspname::pg_catalog.text, s.typname::pg_catalog.text, tn.nspname::pg_catalog.text, t.typname::pg_catalog.text, \
-         k.castcontext::pg_catalog.text \
-         FROM pg_catalog.pg_cast AS k \
-         JOIN pg_catalog.pg_type AS s ON (s.oid OPERATOR(pg_catalog.=) k.castsource) \
-         JOIN pg_catalog.pg_namespace AS sn ON (sn.oid OPERATOR(pg_catalog.=) s.typnamespace) \
-         JOIN pg_catalog.pg_type AS t ON (t.oid OPERATOR(pg_catalog.=) k.casttarget) \
-         JOIN pg_catalog.pg_namespace AS tn ON (tn.oid OPERATOR(pg_catalog.=) t.typnamespace) \
-         WHERE k.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid",
+        queries::SEARCH_PATH,
+        queries::SETTINGS,
+        queries::RELATIONS,
+        queries::COLUMNS,
+        queries::INHERITANCE,
+        queries::TRIGGERS,
+        queries::ROW_SECURITY,
+        queries::UNIQUE,
+        queries::FOREIGN_KEYS,
+        queries::FUNCTIONS,
+        queries::OPERATORS,
+        queries::TYPES,
+        queries::CASTS,
+        queries::ON_WRITE,
     ];
+
+    /// So many of [`Snapshot::QUERIES`], from the first, are about the session; the others are
+    /// about the catalog, and have the same answers in all sessions with the same fingerprint.
+    pub const OF_SESSION: usize = 2;
 
     /// One row, one text, that changes whenever a snapshot would: to ask before a snapshot is
     /// taken again.
-    pub const FINGERPRINT_QUERY: &'static str = FINGERPRINT_QUERY;
+    pub const FINGERPRINT_QUERY: &'static str = queries::FINGERPRINT;
+
+    /// A query that waits until nobody is changing these relations any more, as a statement that
+    /// reads them would. For those of [`Facts::pending`](crate::Facts::pending).
+    #[must_use]
+    pub fn wait_for(relations: &[u32]) -> String {
+        queries::wait_for(relations)
+    }
 
     /// Nothing yet.
     #[must_use]
@@ -311,6 +128,9 @@ impl Snapshot {
                     triggers: Vec::new(),
                     policies: Vec::new(),
                     comment: maybe(5).map(str::to_owned),
+                    on_write: Vec::new(),
+                    referenced: Vec::new(),
+                    pending: yes(get(7)?),
                 };
                 self.index.insert(relation.oid, self.relations.len());
                 self.relations.push(relation);
@@ -348,8 +168,10 @@ impl Snapshot {
                     .flatten()
                     .map(str::to_owned)
                     .collect();
+                let pending = yes(get(3)?);
                 if let Some(relation) = self.relation(oid(0)?) {
                     relation.policies.extend(policies);
+                    relation.pending |= pending;
                 }
             }
             7 => {
@@ -362,13 +184,25 @@ impl Snapshot {
                 }
             }
             8 => {
-                let (at, other, there) = (number(1)?, oid(2)?, number(3)?);
-                if let Some(relation) = self.relation(oid(0)?) {
+                let (from, at, other, there) = (oid(0)?, number(1)?, oid(2)?, number(3)?);
+                let (on_delete, on_update) = (get(4)?, get(5)?);
+                if let Some(relation) = self.relation(from) {
                     for column in &mut relation.columns {
                         if column.number == at {
                             column.references.push((other, there));
                         }
                     }
+                }
+                let changes = |action: &str| matches!(action, "c" | "n" | "d");
+                if let Some(relation) = self.relation(other) {
+                    relation.referenced.push(Referenced {
+                        by: from,
+                        column: at,
+                        own: there,
+                        deletes: on_delete == "c",
+                        clears: matches!(on_delete, "n" | "d"),
+                        updates: changes(on_update),
+                    });
                 }
             }
             9 => {
@@ -395,6 +229,7 @@ impl Snapshot {
                     volatile: get(4)? == "v",
                     returns_set: yes(get(5)?),
                     flexible: yes(get(6)?),
+                    version: get(7)?.to_owned(),
                 };
                 self.functions
                     .entry(Arc::clone(&function.name))
@@ -429,6 +264,16 @@ impl Snapshot {
                 target: type_at(2)?,
                 implicit: get(4)? == "i",
             }),
+            13 => {
+                let (schema, name) = (get(2)?.into(), get(3)?.into());
+                let runs = match get(1)? {
+                    "function" => OnWrite::Function(schema, name),
+                    _ => OnWrite::Type(schema, name),
+                };
+                if let Some(relation) = self.relation(oid(0)?) {
+                    relation.on_write.push(runs);
+                }
+            }
             _ => {
                 return Err(SnapshotError { query, column: 0 });
             }
@@ -441,11 +286,11 @@ impl Snapshot {
         self.relations.get_mut(index)
     }
 
-    /// The catalog and the session.
+    /// The session alone, from the rows of the first [`Snapshot::OF_SESSION`] queries.
     ///
     /// # Errors
-    /// When the session's rows are missing.
-    pub fn finish(self) -> Result<(Catalog, SessionView), SnapshotError> {
+    /// When rows are missing.
+    pub fn view(&self) -> Result<SessionView, SnapshotError> {
         let setting = |name: &str| {
             self.settings
                 .iter()
@@ -456,28 +301,28 @@ impl Snapshot {
             query: 1,
             column: 1,
         };
-        let temp_schema: Option<Arc<str>> = setting("temp_schema").map(Arc::from);
         let version = setting("server_version_num")
             .and_then(|text| text.parse().ok())
             .ok_or(missing)?;
-        let session = SessionView {
+        let read = |name: &str| crate::catalog::READING.iter().any(|known| known.0 == name);
+        let settings = self.settings.iter().filter(|(name, _)| read(name));
+        Ok(SessionView {
             search_path: self.path.clone(),
-            temp_schema: temp_schema.clone(),
+            temp_schema: setting("temp_schema").map(Arc::from),
             role: setting("current_user").unwrap_or_default().to_owned(),
             login: setting("session_user").unwrap_or_default().to_owned(),
             superuser: setting("is_superuser") == Some("on"),
             version,
-            settings: self
-                .settings
-                .iter()
-                .filter(|(name, _)| {
-                    crate::catalog::READING
-                        .iter()
-                        .any(|(known, _)| known == name)
-                })
-                .cloned()
-                .collect(),
-        };
+            settings: settings.cloned().collect(),
+        })
+    }
+
+    /// The catalog and the session.
+    ///
+    /// # Errors
+    /// When the session's rows are missing.
+    pub fn finish(self) -> Result<(Catalog, SessionView), SnapshotError> {
+        let session = self.view()?;
         let mut relations = self.relations;
         for relation in &mut relations {
             settle_generated(relation);
@@ -489,32 +334,50 @@ impl Snapshot {
             types: self.types,
             casts: self.casts,
             printed_path: self.path,
-            temp_schema,
+            temp_schema: session.temp_schema.clone(),
             ..Catalog::default()
         };
         Ok((catalog.seal(), session))
     }
 }
 
-/// Finds which columns the generating expressions of a relation read.
+/// Finds which columns the generating expressions of a relation read: by number in a stored tree,
+/// by name in a text.
 pub(crate) fn settle_generated(relation: &mut Relation) {
-    let names: Vec<Arc<str>> = relation
+    let names: Vec<(i16, Arc<str>)> = relation
         .columns
         .iter()
-        .map(|column| Arc::clone(&column.name))
+        .map(|column| (column.number, Arc::clone(&column.name)))
         .collect();
     for column in &mut relation.columns {
         let Some(text) = &column.generated else {
             continue;
         };
-        // Every column whose name occurs in the text is taken to be read: too many at worst.
+        let stored = text.starts_with('{');
+        let numbers = if stored { variables(text) } else { Vec::new() };
+        // Every column whose name occurs in a text is taken to be read: too many at worst.
         let text = text.to_lowercase();
-        column.generated_from = Some(
-            names
-                .iter()
-                .filter(|name| **name != column.name && text.contains(&name.to_lowercase()))
-                .cloned()
-                .collect(),
-        );
+        let reads = |(number, name): &&(i16, Arc<str>)| {
+            if stored {
+                // Zero stands for the whole row.
+                numbers.contains(number) || numbers.contains(&0)
+            } else {
+                text.contains(&name.to_lowercase())
+            }
+        };
+        let others = names.iter().filter(|(_, name)| *name != column.name);
+        column.generated_from = Some(others.filter(reads).map(|(_, name)| name.clone()).collect());
     }
+}
+
+/// Numbers of the columns that a stored tree reads.
+fn variables(tree: &str) -> Vec<i16> {
+    tree.split(":varattno ")
+        .skip(1)
+        .map(|rest| {
+            let number = rest.split([' ', '}', ')']).next().unwrap_or_default();
+            // What cannot be told counts as the whole row.
+            number.parse().unwrap_or(0)
+        })
+        .collect()
 }

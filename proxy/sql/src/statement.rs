@@ -325,7 +325,7 @@ impl Analyzer<'_> {
                     if let Meant::Relation(relation) =
                         self.find_relation(range.schemaname(), range.relname().unwrap_or_default())
                     {
-                        self.write_effects(relation);
+                        self.write_effects(relation, Actions::CREATE);
                         self.mark_unique(&item);
                     }
                     self.filter(copy.where_clause(), &scope)?;

@@ -56,7 +56,7 @@ pub(crate) struct Statement {
     pub(crate) ground: Ground,
     /// Nothing is known but its text, which may be several statements or do anything.
     pub(crate) opaque: bool,
-    columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     width_known: bool,
     /// Its record, once there is one.
     pub(crate) recorded: OnceLock<Seq>,
@@ -150,6 +150,7 @@ impl Statement {
                 read_only: false,
             },
             parameters: 0,
+            pending: Vec::new(),
         };
         Self {
             opaque: true,

@@ -3,22 +3,32 @@
 //! Facts say what is touched and where values come from, not which rows a view or a row-level
 //! policy picks or what a trigger does. An approval holds for those too.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use chaperone_sql::Relation;
 use sha3::{Digest as _, Sha3_256};
 
 use super::decide::Statement;
 
-/// A digest of the relations that the statement touches, views' own included, as the catalog has
-/// them. It is compared within one process only.
+/// A digest of the relations that the statement touches, views' own, partitions and what inherits
+/// included, as the catalog has them, and of the functions that may run. It is compared within one
+/// process only.
 pub(crate) fn ground(statement: &Statement) -> [u8; 32] {
     let catalog = &statement.ground.catalog;
     let mut parts: Vec<String> = Vec::new();
-    for object in &statement.operation.objects {
-        if let [schema, name] = object.path.as_slice()
-            && let Some(relation) = catalog.relation(schema, name)
-        {
-            describe(relation, &mut parts);
-        }
+    let mut functions = statement
+        .operation
+        .sql
+        .as_ref()
+        .is_some_and(|sql| sql.functions.iter().any(|name| !is_builtin(name)));
+    for relation in relations(statement) {
+        functions |= !relation.triggers.is_empty() || !relation.on_write.is_empty();
+        describe(relation, &mut parts);
+    }
+    if functions {
+        // One may call any other.
+        let all = catalog.functions();
+        parts.extend(all.map(|one| format!("{}.{} {}", one.schema, one.name, one.version)));
     }
     // The catalog's queries give some of it in any order.
     parts.sort_unstable();
@@ -28,6 +38,54 @@ pub(crate) fn ground(statement: &Statement) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// What the names in a statement stand for, as a number that is compared within one process only.
+/// PostgreSQL settles that when it prepares a statement and does not look again because something
+/// of the same name has come before it in the search path.
+pub(crate) fn names(statement: &Statement) -> u64 {
+    let catalog = &statement.ground.catalog;
+    let operation = &statement.operation;
+    let mut hasher = DefaultHasher::new();
+    for object in &operation.objects {
+        object.path.hash(&mut hasher);
+        if let [schema, name] = object.path.as_slice() {
+            let relation = catalog.relation(schema, name);
+            relation.map(|relation| relation.oid).hash(&mut hasher);
+        }
+    }
+    for (output, column) in operation.outputs.iter().zip(&statement.columns) {
+        output.name.hash(&mut hasher);
+        column.origin.hash(&mut hasher);
+    }
+    let functions = operation.sql.as_ref().map(|sql| &sql.functions);
+    functions.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn is_builtin(function: &str) -> bool {
+    function.starts_with("pg_catalog.")
+}
+
+/// The relations that the operation names, and all that hold rows of theirs.
+fn relations(statement: &Statement) -> Vec<&Relation> {
+    let catalog = &statement.ground.catalog;
+    let mut all: Vec<&Relation> = Vec::new();
+    for object in &statement.operation.objects {
+        if let [schema, name] = object.path.as_slice() {
+            all.extend(catalog.relation(schema, name));
+        }
+    }
+    let mut at = 0;
+    while let Some(relation) = all.get(at) {
+        for child in catalog.descendants(relation) {
+            if !all.iter().any(|known| known.oid == child.oid) {
+                all.push(child);
+            }
+        }
+        at += 1;
+    }
+    all
 }
 
 fn describe(relation: &Relation, parts: &mut Vec<String>) {
@@ -47,5 +105,11 @@ fn describe(relation: &Relation, parts: &mut Vec<String>) {
     }
     for policy in &relation.policies {
         parts.push(format!("{oid} policy {policy:?}"));
+    }
+    for what in &relation.on_write {
+        parts.push(format!("{oid} runs {what:?}"));
+    }
+    for key in &relation.referenced {
+        parts.push(format!("{oid} referenced {key:?}"));
     }
 }

@@ -7,7 +7,12 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use super::{decide::Permit, mask::RowPlan, refusal::Refusal};
+use super::{
+    decide::{Permit, Statement},
+    mask::RowPlan,
+    meaning,
+    refusal::Refusal,
+};
 
 /// A prepared statement: its text, which is understood anew whenever something that its meaning
 /// depends on may have changed.
@@ -19,6 +24,31 @@ pub(crate) struct Prepared {
     pub(crate) foreign_types: bool,
     /// Why nobody knows how the backend has read the text, where that is so.
     pub(crate) misread: Option<String>,
+    /// What its names stood for when it was prepared; `None` where that could not be told.
+    pub(crate) names: Option<Names>,
+}
+
+/// What the names in a prepared statement stood for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// Of the catalog that was looked at.
+    pub(crate) generation: u64,
+    /// See [`names`](super::meaning::names).
+    pub(crate) digest: u64,
+}
+
+impl Names {
+    pub(crate) fn of(statement: &Statement) -> Self {
+        Self {
+            generation: statement.ground.generation,
+            digest: meaning::names(statement),
+        }
+    }
+
+    /// Whether they stand for the same in a statement that was understood later.
+    pub(crate) fn still_hold_in(self, statement: &Statement) -> bool {
+        self.generation == statement.ground.generation || self.digest == meaning::names(statement)
+    }
 }
 
 /// A portal: a bound statement with the permit that it was bound under.

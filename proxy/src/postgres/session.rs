@@ -4,6 +4,7 @@
 //! waits (for the catalog, the disk, a person) the backend's answers go on being relayed.
 
 mod approve;
+mod catalog;
 mod client;
 mod evidence;
 mod names;
@@ -32,7 +33,7 @@ use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
-use self::{requests::Requests, scripts::Scripts, understand::OwnAnswer, wakeups::Wakeups};
+use self::{catalog::OwnAnswer, requests::Requests, scripts::Scripts, wakeups::Wakeups};
 use crate::metrics::{self, SessionCounts};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -92,8 +92,7 @@ pub(crate) struct Backend {
     pub(crate) database: String,
     pub(crate) labelling: Arc<Labelling>,
     pub(crate) options: Options,
-    /// Catalogs that sessions have seen, by fingerprint, so that equal ones are held once.
-    pub(crate) catalogs: Mutex<HashMap<u64, std::sync::Weak<Catalog>>>,
+    pub(crate) catalogs: Catalogs,
 }
 
 impl Backend {
@@ -108,23 +107,43 @@ impl Backend {
             database: target.database,
             labelling: Arc::new(target.labelling),
             options: target.options,
-            catalogs: Mutex::default(),
+            catalogs: Catalogs::default(),
         }
     }
+}
 
-    /// The one copy of an equal catalog.
-    pub(crate) fn share(&self, catalog: Catalog) -> Arc<Catalog> {
-        let mut catalogs = self
-            .catalogs
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        catalogs.retain(|_, held| held.strong_count() > 0);
-        let key = catalog.fingerprint();
-        if let Some(held) = catalogs.get(&key).and_then(std::sync::Weak::upgrade) {
-            return held;
-        }
-        let catalog = Arc::new(catalog);
-        catalogs.insert(key, Arc::downgrade(&catalog));
-        catalog
+/// Catalogs that sessions have seen, by the backend's fingerprint of them, so that a session need
+/// not ask for what another one has asked for, and equal ones are held once.
+#[derive(Default)]
+pub(crate) struct Catalogs {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    by_fingerprint: HashMap<String, Weak<Catalog>>,
+    /// Outlives the sessions that have it, for the next one.
+    latest: Option<Arc<Catalog>>,
+}
+
+impl Catalogs {
+    /// The catalog with this fingerprint.
+    pub(crate) fn find(&self, fingerprint: &str) -> Option<Arc<Catalog>> {
+        self.seen().by_fingerprint.get(fingerprint)?.upgrade()
+    }
+
+    /// Offers a catalog to other sessions: the answers to all questions, asked while the
+    /// fingerprint was this.
+    pub(crate) fn offer(&self, fingerprint: String, catalog: &Arc<Catalog>) {
+        let mut seen = self.seen();
+        seen.latest = Some(Arc::clone(catalog));
+        seen.by_fingerprint
+            .retain(|_, held| held.strong_count() > 0);
+        seen.by_fingerprint
+            .insert(fingerprint, Arc::downgrade(catalog));
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

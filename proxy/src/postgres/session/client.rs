@@ -15,7 +15,7 @@ use super::{
 use crate::postgres::{
     decide::Permit,
     names::Found,
-    portal::{Portal, Prepared},
+    portal::{Names, Portal, Prepared},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
@@ -228,13 +228,17 @@ impl Session {
     async fn on_parse(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let Parse { name, text, types } = Parse::read(body)?;
         self.wait_for_naming().await?;
-        // Parsing has no effects and reads no data; what the statement means is asked at Bind. But
-        // how its text is read is settled here, and the settings may be others by then.
+        // Parsing has no effects and reads no data; whether the statement may run is asked at Bind.
+        // But how its text is read and what its names stand for is settled here.
         let prepared = match self.reads_as_written(text).await? {
             Ok(()) => Prepared {
                 text: Bytes::copy_from_slice(text),
                 foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
                 misread: None,
+                names: match self.understand(text).await? {
+                    Ok(script) => script.statements.first().map(|only| Names::of(only)),
+                    Err(_) => None,
+                },
             },
             Err(unreadable) => match self.opaque_prepared(text, &unreadable) {
                 Some(prepared) => prepared,
@@ -279,8 +283,18 @@ impl Session {
             self.refuse(refuse::several_statements(), false);
             return Ok(());
         }
-        let parameters = values(&bind);
-        let permit = match self.permit(statement, parameters).await? {
+        let same_names = statement.opaque
+            || prepared
+                .names
+                .is_some_and(|names| names.still_hold_in(statement));
+        let permit = if same_names {
+            self.permit(statement, values(&bind)).await?
+        } else {
+            let gap = "what it names is no longer what it was prepared for";
+            self.permit_unknown(statement, gap, refuse::other_names())
+                .await?
+        };
+        let permit = match permit {
             Ok(permit) => permit,
             Err(refusal) => {
                 self.decline(refusal, false);

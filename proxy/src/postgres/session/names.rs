@@ -8,7 +8,7 @@ use chaperone_sql::Kind;
 use super::Session;
 use crate::postgres::{
     decide::Permit,
-    portal::{Portal, Prepared},
+    portal::{Names, Portal, Prepared},
 };
 
 /// Whether a statement changes what names stand for when it ends.
@@ -34,6 +34,7 @@ impl Session {
                     text,
                     foreign_types: false,
                     misread: None,
+                    names: Some(Names::of(statement)),
                 });
                 self.statements
                     .set(name.clone().into_bytes(), Some(prepared));

@@ -39,10 +39,8 @@ impl Session {
 
     pub(super) fn opaque_script(&self, text: &[u8], gap: &str) -> Arc<Script> {
         let statement = Statement::opaque("UNKNOWN", text, gap.to_owned(), self.last_ground());
-        Arc::new(Script {
-            text: Bytes::copy_from_slice(text),
-            statements: vec![Arc::new(statement)],
-        })
+        let text = Bytes::copy_from_slice(text);
+        Arc::new(Script::new(text, vec![Arc::new(statement)]))
     }
 
     /// The statement that a Parse makes under settings that make the backend read its text in a
@@ -58,6 +56,7 @@ impl Session {
             text: script.text.clone(),
             foreign_types: false,
             misread: Some(gap),
+            names: None,
         })
     }
 
@@ -79,10 +78,7 @@ impl Session {
             self.refuse(refusal, true);
             return Ok(());
         }
-        let script = Script {
-            text: Bytes::new(),
-            statements: vec![Arc::new(call)],
-        };
+        let script = Script::new(Bytes::new(), vec![Arc::new(call)]);
         self.send_query(message, &script).await
     }
 

@@ -207,6 +207,15 @@ pub(super) fn several_statements() -> Refusal {
     )
 }
 
+pub(super) fn other_names() -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        "other-names",
+        "what the prepared statement names is no longer what it was prepared for",
+    )
+    .hint("prepare it again")
+}
+
 pub(super) fn aborted() -> Refusal {
     Refusal::new(
         "25P02",

@@ -45,10 +45,7 @@ mod tests {
     use super::*;
 
     fn script(text: &Bytes) -> Arc<Script> {
-        Arc::new(Script {
-            text: text.clone(),
-            statements: Vec::new(),
-        })
+        Arc::new(Script::new(text.clone(), Vec::new()))
     }
 
     #[test]

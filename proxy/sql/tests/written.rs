@@ -1,0 +1,134 @@
+//! What a write sets off besides itself: what computes and checks values, and foreign keys.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+use chaperone_contract::Actions;
+use chaperone_sql::{Catalog, Facts, Labelling, Options, SessionView, Trust, analyze};
+
+const DDL: &str = "
+    CREATE FUNCTION look(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
+    CREATE FUNCTION made() RETURNS text LANGUAGE sql AS 'SELECT 1';
+    CREATE TABLE defaulted (id int, x text DEFAULT made());
+    CREATE TABLE checked (id int, x text CHECK (look(x)));
+    CREATE TABLE plain (id int, x text DEFAULT lower('A') CHECK (length(x) > 1));
+    CREATE TABLE parent (id int PRIMARY KEY, code text UNIQUE, note text);
+    CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON DELETE CASCADE,
+                        code text REFERENCES parent (code) ON UPDATE CASCADE);
+    CREATE TABLE grandchild (id int, child int REFERENCES child ON DELETE SET NULL);
+    CREATE TABLE bystander (id int, parent int REFERENCES parent);
+    CREATE TABLE tree (id int PRIMARY KEY, above int REFERENCES tree ON DELETE CASCADE);
+    COMMENT ON TABLE defaulted IS '@label(clear)';
+    COMMENT ON TABLE checked IS '@label(clear)';
+    COMMENT ON TABLE plain IS '@label(clear)';
+    COMMENT ON TABLE parent IS '@label(clear)';
+    COMMENT ON TABLE child IS '@label(clear)';
+    COMMENT ON TABLE grandchild IS '@label(clear)';
+    COMMENT ON TABLE bystander IS '@label(clear)';
+    COMMENT ON TABLE tree IS '@label(clear)';
+";
+
+fn facts_with(sql: &str, options: &Options) -> Facts {
+    let catalog = Catalog::from_ddl(DDL).expect("the test's own DDL");
+    let session = SessionView::default();
+    analyze(sql, &catalog, &session, &Labelling::new(), options)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        .pop()
+        .expect("there is a statement")
+}
+
+fn facts(sql: &str) -> Facts {
+    facts_with(sql, &Options::default())
+}
+
+/// `child:DELETE grandchild:UPDATE`: the relations touched, in order.
+fn touched(sql: &str) -> String {
+    let facts = facts(sql);
+    assert!(
+        facts.operation.gaps.is_empty(),
+        "{sql}: {:?}",
+        facts.operation.gaps
+    );
+    let mut all: Vec<String> = facts
+        .operation
+        .objects
+        .iter()
+        .map(|object| {
+            let names: Vec<&str> = object.actions.iter_names().map(|(name, _)| name).collect();
+            format!("{}:{}", object.path.last().unwrap(), names.join("+"))
+        })
+        .collect();
+    all.sort();
+    all.join(" ")
+}
+
+fn has_gap(sql: &str, part: &str) -> bool {
+    let gaps = facts(sql).operation.gaps;
+    gaps.iter().any(|gap| gap.contains(part))
+}
+
+#[test]
+fn a_function_that_a_write_calls_must_be_on_the_allow_list() {
+    for sql in [
+        "INSERT INTO defaulted (id) VALUES (1)",
+        "UPDATE defaulted SET x = DEFAULT",
+        "COPY defaulted (id) FROM STDIN",
+    ] {
+        assert!(has_gap(sql, "calls public.made"), "{sql}");
+    }
+    for sql in [
+        "INSERT INTO checked VALUES (1, 'a')",
+        "UPDATE checked SET id = 2",
+        "MERGE INTO checked USING plain ON checked.id = plain.id WHEN MATCHED THEN UPDATE SET id = 3",
+        "WITH w AS (INSERT INTO checked VALUES (1, 'a')) SELECT 1",
+    ] {
+        assert!(has_gap(sql, "calls public.look"), "{sql}");
+    }
+    for sql in ["DELETE FROM checked", "INSERT INTO plain VALUES (1, 'a')"] {
+        assert!(facts(sql).operation.gaps.is_empty(), "{sql}");
+    }
+}
+
+#[test]
+fn one_that_is_on_the_list_is_fine() {
+    let mut options = Options::default();
+    let functions = &mut options.trusted_functions;
+    functions.insert("public.look".to_owned(), Trust::Derived);
+    let facts = facts_with("INSERT INTO checked VALUES (1, 'a')", &options);
+    assert!(facts.operation.gaps.is_empty());
+}
+
+#[test]
+fn deletes_go_where_foreign_keys_carry_them() {
+    assert_eq!(
+        touched("DELETE FROM parent"),
+        "child:DELETE grandchild:UPDATE parent:DELETE"
+    );
+    assert_eq!(
+        touched("DELETE FROM child"),
+        "child:DELETE grandchild:UPDATE"
+    );
+    assert_eq!(touched("DELETE FROM tree"), "tree:DELETE");
+    assert_eq!(touched("DELETE FROM bystander"), "bystander:DELETE");
+}
+
+#[test]
+fn updates_go_where_foreign_keys_carry_them() {
+    assert_eq!(touched("UPDATE parent SET note = 'x'"), "parent:UPDATE");
+    assert_eq!(
+        touched("UPDATE parent SET code = 'x'"),
+        "child:UPDATE parent:UPDATE"
+    );
+}
+
+#[test]
+fn truncate_cascades_to_whatever_refers() {
+    let all = "bystander:DELETE child:DELETE grandchild:DELETE parent:DELETE";
+    assert_eq!(touched("TRUNCATE parent CASCADE"), all);
+    assert_eq!(touched("TRUNCATE parent"), "parent:DELETE");
+    assert!(
+        facts("TRUNCATE parent")
+            .operation
+            .actions
+            .contains(Actions::DELETE)
+    );
+}

@@ -1,0 +1,300 @@
+//! The catalog as this session's own connection sees it: when it is asked for, and how.
+
+use std::{sync::Arc, time::Duration};
+
+use chaperone_sql::{Catalog, SessionView, Snapshot, SnapshotError};
+use tokio::time::Instant;
+
+use super::{End, Session, Skip, understand::Unreadable};
+use crate::postgres::{
+    decide::Ground,
+    protocol::{self, Named, frontend},
+    queue::{Expected, Own},
+    refusal::{Refusal, sqlstate},
+};
+
+/// A row of an answer, with the index of its question.
+type Row = (usize, Vec<Option<String>>);
+
+/// Answers to Chaperone's own questions.
+#[derive(Default)]
+pub(super) struct OwnAnswer {
+    pub(super) rows: Vec<Row>,
+    /// How many messages of the question are still unanswered.
+    pub(super) open: usize,
+    /// SQLSTATE of the error that it met, or that it was skipped behind another error.
+    pub(super) failed: Option<String>,
+    /// The statement of a question that failed may still be there.
+    lingers: bool,
+}
+
+/// The statement name that our questions use: never the unnamed one, which is the client's.
+const OWN: &[u8] = b"_chaperone";
+
+/// A question is asked so often at most. What one row of the catalog names may be gone before a
+/// function looks at it, when others change the schema at that moment.
+const TRIES: usize = 5;
+
+/// How long the backend may take over a question that waits for nobody.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+/// The code of the refusal where they all failed.
+const CATALOG_FAILED: &str = "catalog-failed";
+
+impl Session {
+    /// Makes sure that the session's view of the catalog is current: it was looked at since
+    /// anything of ours may have changed it, and compared with the backend's at `most` so long ago.
+    pub(super) async fn refresh(&mut self, most: Duration) -> Result<Result<(), Unreadable>, End> {
+        let fresh = self.ground.is_some() && !self.stale;
+        if fresh && self.ground_checked.elapsed() < most {
+            return Ok(Ok(()));
+        }
+        if self.skip == Skip::Server {
+            return Ok(Err(Unreadable::Skipped));
+        }
+        if self.status == b'E' && self.queue.is_empty() {
+            // Nothing can be asked in an aborted transaction, and nothing of data runs in it.
+            return Ok(Err(Unreadable::Aborted));
+        }
+        if fresh {
+            let rows = match self
+                .ask_again_if_lost(&[Snapshot::FINGERPRINT_QUERY])
+                .await?
+            {
+                Ok(rows) => rows,
+                Err(unreadable) => return Ok(Err(unreadable)),
+            };
+            if first_value(&rows, 0).is_some_and(|now| Some(now) == self.ground_fingerprint) {
+                self.ground_checked = Instant::now();
+                return Ok(Ok(()));
+            }
+        }
+        self.stale = true;
+        self.look().await
+    }
+
+    /// Looks at the session and, unless another session has seen it in the same state, at the
+    /// catalog.
+    async fn look(&mut self) -> Result<Result<(), Unreadable>, End> {
+        let (of_session, of_catalog) = Snapshot::QUERIES.split_at(Snapshot::OF_SESSION);
+        let queries = [&[Snapshot::FINGERPRINT_QUERY], of_session].concat();
+        let rows = match self.ask_again_if_lost(&queries).await? {
+            Ok(rows) => rows,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        let mut fingerprint = first_value(&rows, 0);
+        let mut snapshot = Snapshot::new();
+        let view = push(&mut snapshot, &rows, 1).and_then(|()| snapshot.view());
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => return Ok(Err(illegible(&error))),
+        };
+        if view.role != self.grounds.login && !self.may_change_role() {
+            return Err(End::Told(Refusal::new(
+                sqlstate::DENIED,
+                "role-changed",
+                "the session's role at the backend is no longer the one that it was granted",
+            )));
+        }
+        let catalogs = &self.grounds.backend.catalogs;
+        let known = fingerprint.as_deref().and_then(|text| catalogs.find(text));
+        let catalog = match known {
+            Some(catalog) => catalog,
+            None => {
+                self.shared.metrics.catalog_refreshed();
+                let queries = [of_catalog, &[Snapshot::FINGERPRINT_QUERY]].concat();
+                let mut rows = match self.ask_again_if_lost(&queries).await? {
+                    Ok(rows) => rows,
+                    Err(unreadable) => return Ok(Err(unreadable)),
+                };
+                let after = first_value(&rows, of_catalog.len());
+                rows.retain(|(query, _)| *query < of_catalog.len());
+                let read = push(&mut snapshot, &rows, 0).and_then(|()| snapshot.finish());
+                let catalog = match read {
+                    Ok((catalog, _)) => Arc::new(catalog),
+                    Err(error) => return Ok(Err(illegible(&error))),
+                };
+                // What changed meanwhile, or is about to, is looked at again before long.
+                if fingerprint != after || catalog.relations().any(|relation| relation.pending) {
+                    fingerprint = None;
+                }
+                if let Some(text) = &fingerprint {
+                    let catalogs = &self.grounds.backend.catalogs;
+                    catalogs.offer(text.clone(), &catalog);
+                }
+                catalog
+            }
+        };
+        self.stand_on(catalog, view);
+        self.ground_fingerprint = fingerprint;
+        self.ground_checked = Instant::now();
+        self.stale = false;
+        Ok(Ok(()))
+    }
+
+    /// From here on texts mean what they mean by this catalog.
+    fn stand_on(&mut self, catalog: Arc<Catalog>, view: SessionView) {
+        let same = self.ground.as_ref().is_some_and(|ground| {
+            ground.catalog.fingerprint() == catalog.fingerprint() && *ground.view == view
+        });
+        if same {
+            return;
+        }
+        let generation = self.ground.as_ref().map_or(1, |known| known.generation + 1);
+        self.ground = Some(Ground {
+            catalog,
+            view: Arc::new(view),
+            labelling: Arc::clone(&self.grounds.backend.labelling),
+            generation,
+        });
+        self.scripts.clear();
+    }
+
+    /// Waits until nobody is changing these relations any more, as the statement would have to.
+    pub(super) async fn wait_for(
+        &mut self,
+        relations: &[u32],
+    ) -> Result<Result<(), Unreadable>, End> {
+        let query = Snapshot::wait_for(relations);
+        // The client may cancel, and its own timeouts hold.
+        if let Err(unreadable) = self.ask(&[&query], None).await? {
+            // What was waited for may be gone; that fails the question, and nothing else here.
+            if !is_lost(&unreadable) || !self.is_quiet() {
+                return Ok(Err(unreadable));
+            }
+        }
+        self.stale = true;
+        self.refresh(self.shared.rules.catalog_age).await
+    }
+
+    /// Asks again where the answer was lost and nothing of the client's is lost with it.
+    async fn ask_again_if_lost(
+        &mut self,
+        queries: &[&str],
+    ) -> Result<Result<Vec<Row>, Unreadable>, End> {
+        for _ in 1..TRIES {
+            let answer = self.ask(queries, PATIENCE).await?;
+            match &answer {
+                Err(unreadable) if is_lost(unreadable) && self.is_quiet() => {}
+                _ => return Ok(answer),
+            }
+        }
+        self.ask(queries, PATIENCE).await
+    }
+
+    /// Asks the backend on the session's own connection, in order with what the client sent: behind
+    /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
+    async fn ask(
+        &mut self,
+        queries: &[&str],
+        patience: Option<Duration>,
+    ) -> Result<Result<Vec<Row>, Unreadable>, End> {
+        let out = self.sockets.to_upstream.buffer();
+        let mut open = 0;
+        let mut expect = |queue: &mut std::collections::VecDeque<Expected>, own| {
+            queue.push_back(Expected::Own(own));
+            open += 1;
+        };
+        if std::mem::take(&mut self.own.lingers) {
+            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
+            expect(&mut self.queue, Own::Close);
+        }
+        for (index, query) in queries.iter().enumerate() {
+            protocol::parse(out, OWN, query.as_bytes());
+            expect(&mut self.queue, Own::Parse);
+            protocol::bind(out, OWN, OWN);
+            expect(&mut self.queue, Own::Bind);
+            protocol::execute(out, OWN);
+            expect(&mut self.queue, Own::Execute(index));
+            protocol::named(out, frontend::CLOSE, Named::Portal(OWN));
+            expect(&mut self.queue, Own::Close);
+            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
+            expect(&mut self.queue, Own::Close);
+        }
+        if self.unsynced {
+            protocol::bare(out, frontend::FLUSH);
+        } else {
+            protocol::bare(out, frontend::SYNC);
+            expect(&mut self.queue, Own::Sync);
+        }
+        self.own.rows.clear();
+        self.own.failed = None;
+        // An answer to something of ours may still be under way.
+        self.own.open += open;
+        let mut since = Instant::now();
+        while self.own.open > 0 {
+            let Some(patience) = patience else {
+                self.turn().await?;
+                continue;
+            };
+            if let Ok(turned) = tokio::time::timeout_at(since + patience, self.turn()).await {
+                turned?;
+            }
+            // What stands before the question may take as long as it likes.
+            if !matches!(self.queue.front(), Some(Expected::Own(_))) {
+                since = Instant::now();
+            } else if since.elapsed() >= patience {
+                return Err(End::Told(catalog_failed()));
+            }
+        }
+        let rows = std::mem::take(&mut self.own.rows);
+        self.own.lingers = self.own.failed.is_some();
+        match self.own.failed.take() {
+            None => Ok(Ok(rows)),
+            Some(_) if self.skip == Skip::Server => Ok(Err(Unreadable::Skipped)),
+            // What was under way when we asked has failed meanwhile.
+            Some(state) if state == "25P02" => Ok(Err(Unreadable::Aborted)),
+            // The client's cancel request, or its statement_timeout.
+            Some(state) if state == sqlstate::CANCELLED => {
+                Ok(Err(Unreadable::Refused(cancelled())))
+            }
+            Some(state) => {
+                tracing::warn!(sqlstate = state, "the backend's catalog could not be asked");
+                Ok(Err(Unreadable::Refused(catalog_failed())))
+            }
+        }
+    }
+}
+
+/// Whether the backend failed to answer a question.
+fn is_lost(unreadable: &Unreadable) -> bool {
+    matches!(unreadable, Unreadable::Refused(refusal) if refusal.code == CATALOG_FAILED)
+}
+
+/// The value of the only row of a question.
+fn first_value(rows: &[Row], query: usize) -> Option<String> {
+    let (_, row) = rows.iter().find(|(at, _)| *at == query)?;
+    row.first().cloned().flatten()
+}
+
+/// Takes in the rows of the questions from `first` on.
+fn push(snapshot: &mut Snapshot, rows: &[Row], first: usize) -> Result<(), SnapshotError> {
+    let offset = if first == 0 { Snapshot::OF_SESSION } else { 0 };
+    for (query, row) in rows.iter().filter(|(query, _)| *query >= first) {
+        let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+        snapshot.push_row(query - first + offset, &row)?;
+    }
+    Ok(())
+}
+
+fn illegible(error: &SnapshotError) -> Unreadable {
+    tracing::error!(%error, "the backend's catalog cannot be read");
+    Unreadable::Refused(catalog_failed())
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(
+        sqlstate::CANCELLED,
+        "cancelled",
+        "canceling statement due to user request",
+    )
+}
+
+pub(super) fn catalog_failed() -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        CATALOG_FAILED,
+        "the backend's catalog could not be read, so the statement cannot be understood",
+    )
+    .hint("send it again; if it goes on, tell the operator of Chaperone")
+}

@@ -1,0 +1,130 @@
+//! Somebody is changing a table while others work: statements wait where they would wait at the
+//! server, and nowhere else; and names of prepared statements stay what they were.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+#[path = "common/ward.rs"]
+mod ward;
+
+use std::sync::LazyLock;
+
+use chaperone_test_support::wire::frontend::*;
+use chaperone_test_support::wire::rig::{self, Rig};
+use chaperone_test_support::{Chaperone, Postgres, PsqlSession, policies};
+use ward::{CHAPERONE, DATABASE, DOCTOR, PATIENCE};
+
+/// Ends with this program: its guardian sees to it.
+static POSTGRES: LazyLock<Postgres> = LazyLock::new(|| {
+    let postgres = ward::clinic();
+    postgres.script(DATABASE, TABLES).unwrap();
+    postgres
+});
+
+const TABLES: &str = "
+    SET ROLE clinic_owner;
+    CREATE TABLE bed (id int, kind text);
+    INSERT INTO bed VALUES (1, 'old');
+    CREATE VIEW beds AS SELECT kind FROM bed;
+    CREATE TABLE secured (id int);
+    ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY few ON secured USING (id IN (SELECT id FROM bed));
+    COMMENT ON TABLE bed IS '@label(clear)';
+    COMMENT ON VIEW beds IS '@label(clear)';
+    COMMENT ON TABLE secured IS '@label(clear)';
+    GRANT SELECT ON ALL TABLES IN SCHEMA public TO clinician, agent_ro;
+";
+
+fn proxy() -> Chaperone {
+    let options = ward::clinical(Chaperone::options(CHAPERONE));
+    ward::people(options, &POSTGRES).start().unwrap()
+}
+
+fn doctor(proxy: &Chaperone) -> PsqlSession {
+    proxy.psql(DATABASE, "clinician", DOCTOR).session().unwrap()
+}
+
+#[track_caller]
+fn has(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part} in: {text}");
+}
+
+/// Whether a session of this role waits for a lock.
+fn waits(role: &str) -> bool {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND wait_event_type = 'Lock'"
+    );
+    POSTGRES.value(DATABASE, &sql).unwrap() != "0"
+}
+
+#[test]
+fn a_change_under_way_stops_those_alone_who_would_wait_for_it() {
+    let proxy = proxy();
+    let mut owner = POSTGRES.superuser(DATABASE).session().unwrap();
+    let change = "BEGIN; DROP VIEW beds; ALTER TABLE bed ADD COLUMN more int;
+        CREATE VIEW beds AS SELECT 'new'::text AS kind FROM bed;
+        COMMENT ON TABLE bed IS '@label(clear)';
+        GRANT SELECT ON beds TO clinician;";
+    owner.run(change, PATIENCE).unwrap();
+    // New here, so the catalog has to be asked for.
+    let mut doctor = doctor(&proxy);
+    has(
+        &doctor.run("SELECT count(*) FROM rooms;", PATIENCE).unwrap(),
+        "(1 row)",
+    );
+    doctor.send("SELECT kind FROM beds;").unwrap();
+    ward::wait_for("the doctor to wait", || waits("clinician"));
+    owner.run("COMMIT;", PATIENCE).unwrap();
+    has(&doctor.wait(PATIENCE).unwrap(), "new");
+}
+
+/// PostgreSQL settles names when it prepares a statement, and does not look again because something
+/// of the same name has come before it in the search path.
+#[test]
+fn a_prepared_statement_does_not_run_under_the_labels_of_another_table() {
+    let rig = Rig::take(CHAPERONE);
+    let labels = rig::LABELS.replace(
+        "[targets.functions]",
+        "\"hidden.patient\" = \"clear\"\n[targets.functions]",
+    );
+    let proxy = Chaperone::options(CHAPERONE)
+        .target(
+            &rig.postgres,
+            rig::DATABASE,
+            &[(rig::ROLE, &["testers"])],
+            &labels,
+        )
+        .identity("tester", rig::TOKEN, &["testers"], "testing")
+        .policy("allow-all", policies::example("allow-all").unwrap(), "")
+        .policy(
+            "phi-masking",
+            policies::example("phi-masking").unwrap(),
+            rig::MASKS,
+        )
+        .start()
+        .unwrap();
+    rig.direct().ask(&query("CREATE SCHEMA hidden"));
+    let mut wire = Rig::through(&proxy);
+    wire.ask(&query("SET search_path = hidden, public"));
+    let again = || [bind("", "s", &[], 0), execute("", 0), sync()].concat();
+    let sql = "SELECT ssn FROM patient WHERE id = 1";
+    let said = wire.ask(&[parse("s", sql, &[]), again()].concat());
+    assert_eq!(said.all("DataRow").len(), 1, "{said}");
+    assert!(!said.to_string().contains("900-11"), "{said}");
+
+    rig.direct()
+        .ask(&query("CREATE TABLE hidden.patient (LIKE public.patient)"));
+    ward::wait_for("the new table to be noticed", || {
+        let said = wire.ask(&again());
+        assert!(!said.to_string().contains("900-11"), "{said}");
+        said.sqlstates() == ["0A000"]
+    });
+    // Prepared again it is the other table.
+    let said = wire.ask(&[close_statement("s"), parse("s", sql, &[]), again()].concat());
+    assert!(said.sqlstates().is_empty(), "{said}");
+    assert_eq!(said.all("DataRow").len(), 0, "{said}");
+    rig.direct().ask(&query("DROP SCHEMA hidden CASCADE"));
+}
