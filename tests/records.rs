@@ -455,3 +455,39 @@ fn every_kind_of_statement_has_its_records() {
     assert!(!files_hold(&proxy.audit_folder(), CANARY));
     assert!(!proxy.output().contains(CANARY));
 }
+
+/// Clients that vanish while their statements wait: both are cancelled, but of the change nobody can
+/// say whether it came first.
+#[test]
+fn of_what_a_vanished_client_left_no_more_is_claimed_than_is_known() {
+    let table = "CREATE TABLE import_vanish (id integer); GRANT ALL ON import_vanish TO dba;
+                 COMMENT ON TABLE import_vanish IS '@label(clear)';";
+    POSTGRES.script(DATABASE, table).unwrap();
+    let proxy = start();
+    let mut holder = POSTGRES.superuser(DATABASE).session().unwrap();
+    let lock = "BEGIN;\nLOCK TABLE import_vanish;";
+    holder.run(lock, ward::PATIENCE).unwrap();
+    let waiting = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND query LIKE '%kind:vanish%'";
+        POSTGRES.value(DATABASE, sql).unwrap()
+    };
+    let mut clients = [connect(&proxy), connect(&proxy)];
+    let insert = Player::text("vanish-change", "INSERT INTO import_vanish VALUES (1)");
+    let select = Player::text("vanish-read", "SELECT id FROM import_vanish");
+    clients[0].send(&query(&insert)).unwrap();
+    clients[1].send(&query(&select)).unwrap();
+    ward::wait_for("both", || waiting() == "2");
+    drop(clients);
+    ward::wait_for("their cancellation", || waiting() == "0");
+    let ended = || ward::audit(&proxy, "show", &["--json", "--kind", "session-end"]);
+    ward::wait_for("the records", || {
+        ended().matches("session-end").count() >= 2
+    });
+    let trail = Trail::of(&proxy);
+    let story = |mark: &str| trail.story(&format!("kind:{mark};"));
+    let unknown = "allow intent unknown(session-ended) 0";
+    assert_eq!(story("vanish-change"), unknown);
+    let cancelled = "allow execution cancelled(session-ended) 0";
+    assert_eq!(story("vanish-read"), cancelled);
+}

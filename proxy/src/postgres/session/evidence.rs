@@ -505,13 +505,9 @@ impl Session {
         result
     }
 
-    /// The session ends with runs in flight: what became of them is not known, except that what was
-    /// not sent on did not leave.
+    /// The session ends with runs in flight: they are cancelled, and what was not sent on did not
+    /// leave. Whether a change came before its cancellation is not known.
     pub(super) fn close_runs(&mut self, end: &End) {
-        let status = match end {
-            End::Client | End::Told(_) => Status::Cancelled,
-            End::Backend => Status::Unknown,
-        };
         let queue = std::mem::take(&mut self.queue);
         for entry in queue {
             let runs = match entry {
@@ -520,6 +516,14 @@ impl Session {
                 _ => continue,
             };
             for mut run in runs {
+                let statement = &run.permit.statement;
+                let commits = matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
+                let status = match end {
+                    End::Client | End::Told(_) if statement.effects.read_only && !commits => {
+                        Status::Cancelled
+                    }
+                    _ => Status::Unknown,
+                };
                 // Where the log fails as well, the intent stands alone, which says the same.
                 let _ = self.close_run(&mut run, Ending::plain(status, "session-ended"));
             }
