@@ -72,7 +72,8 @@ impl Analyzer<'_> {
         builtin::type_name(&type_ref.name).map_or(Type::Unknown, Type::Builtin)
     }
 
-    /// What a type name means. [`Type::Row`] is a relation's row type.
+    /// What a type name means. [`Type::Row`] is a relation's row type; a user's type that is told
+    /// apart is an enum.
     pub(crate) fn find_type(&self, names: &[&str]) -> Type {
         let (schema, name) = match names {
             [name] => (None, *name),
@@ -80,14 +81,19 @@ impl Analyzer<'_> {
             _ => return Type::Unknown,
         };
         let user = |schema: &str| {
-            self.catalog
-                .types
-                .get(name)
-                .is_some_and(|schemas| schemas.iter().any(|known| &**known == schema))
+            let known = self.catalog.types.get(name)?;
+            known.iter().find(|known| &*known.schema == schema)
         };
         let look = |schema: &str| -> Option<Type> {
-            if user(schema) {
-                return Some(Type::User(0));
+            if let Some(known) = user(schema) {
+                return Some(if known.is_enum {
+                    crate::value::user_type(&TypeRef {
+                        schema: Arc::clone(&known.schema),
+                        name: name.into(),
+                    })
+                } else {
+                    Type::User(0)
+                });
             }
             if schema == "pg_catalog" {
                 return builtin::type_name(name).map(Type::Builtin);

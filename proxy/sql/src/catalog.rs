@@ -199,6 +199,14 @@ pub struct Operator {
     pub right: Option<TypeRef>,
 }
 
+/// A type that is not PostgreSQL's own, apart from rows of relations.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct UserType {
+    pub(crate) schema: Arc<str>,
+    /// Reading and writing its values runs nobody's code.
+    pub(crate) is_enum: bool,
+}
+
 /// A cast that is not PostgreSQL's own.
 #[derive(Clone, Debug, Hash)]
 pub struct Cast {
@@ -218,7 +226,7 @@ pub struct Catalog {
     pub(crate) by_oid: HashMap<u32, usize>,
     pub(crate) functions: HashMap<Arc<str>, Vec<Function>>,
     pub(crate) operators: HashMap<Arc<str>, Vec<Operator>>,
-    pub(crate) types: HashMap<Arc<str>, Vec<Arc<str>>>,
+    pub(crate) types: HashMap<Arc<str>, Vec<UserType>>,
     pub(crate) casts: Vec<Cast>,
     /// The search path under which definitions were printed.
     pub(crate) printed_path: Vec<Arc<str>>,

@@ -10,7 +10,7 @@ use crate::analyze::{Analyzer, Options};
 use crate::builtin;
 use crate::catalog::{
     Cast, Catalog, Column, FIRST_USER_OID, Function, Operator, Relation, RelationKind, SessionView,
-    TypeRef,
+    TypeRef, UserType,
 };
 use crate::error::ParseError;
 use crate::guard;
@@ -299,9 +299,9 @@ impl Builder {
                 }
                 self.add(relation);
             }
-            Node::CreateEnumStmt(create) => self.new_type(create.type_name()),
-            Node::CreateDomainStmt(create) => self.new_type(create.domainname()),
-            Node::CreateRangeStmt(create) => self.new_type(create.type_name()),
+            Node::CreateEnumStmt(create) => self.new_type(create.type_name(), true),
+            Node::CreateDomainStmt(create) => self.new_type(create.domainname(), false),
+            Node::CreateRangeStmt(create) => self.new_type(create.type_name(), false),
             Node::CreateFunctionStmt(create) => self.function(create),
             Node::DefineStmt(define) => self.define(define),
             Node::CreateCastStmt(cast) => {
@@ -345,7 +345,7 @@ impl Builder {
         Ok(())
     }
 
-    fn new_type(&mut self, parts: &pg_raw_parse::list::CastNodeList<nodes::String>) {
+    fn new_type(&mut self, parts: &pg_raw_parse::list::CastNodeList<nodes::String>, is_enum: bool) {
         let parts: Vec<&str> = parts.iter().filter_map(nodes::String::sval).collect();
         let (schema, name) = match parts.as_slice() {
             [schema, name] => (*schema, *name),
@@ -356,7 +356,10 @@ impl Builder {
             .types
             .entry(name.into())
             .or_default()
-            .push(schema.into());
+            .push(UserType {
+                schema: schema.into(),
+                is_enum,
+            });
     }
 
     fn function(&mut self, create: &nodes::CreateFunctionStmt) {
@@ -457,12 +460,16 @@ impl Builder {
                     .or_default()
                     .push(function);
             }
-            ObjectType::OBJECT_TYPE => self
-                .catalog
-                .types
-                .entry(name.into())
-                .or_default()
-                .push(schema.into()),
+            ObjectType::OBJECT_TYPE => {
+                self.catalog
+                    .types
+                    .entry(name.into())
+                    .or_default()
+                    .push(UserType {
+                        schema: schema.into(),
+                        is_enum: false,
+                    })
+            }
             _ => {}
         }
     }

@@ -488,6 +488,8 @@ impl Analyzer<'_> {
             .collect();
         let modified = !name.typmods().is_empty();
         let array = !name.array_bounds().is_empty();
+        let plain = !(array || modified || name.pct_type || name.setof);
+        let last = names.last().copied().unwrap_or_default();
         match self.find_type(&names) {
             Type::Builtin(found) => {
                 if array || name.pct_type || name.setof {
@@ -502,6 +504,12 @@ impl Analyzer<'_> {
                 // NULL as a relation's row.
                 value.ty = Type::User(0);
                 value.observable = true;
+                None
+            }
+            found @ Type::User(1..) if plain && !self.user_cast(value.ty, last) => {
+                // Through text: what is none of its words is an error that shows it.
+                self.risky(value);
+                value.ty = found;
                 None
             }
             _ => {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::catalog::{
     Cast, Catalog, Column, Function, OnWrite, Operator, Referenced, Relation, RelationKind,
-    SessionView, TypeRef,
+    SessionView, TypeRef, UserType,
 };
 
 mod queries;
@@ -34,7 +34,7 @@ pub struct Snapshot {
     index: HashMap<u32, usize>,
     functions: HashMap<Arc<str>, Vec<Function>>,
     operators: HashMap<Arc<str>, Vec<Operator>>,
-    types: HashMap<Arc<str>, Vec<Arc<str>>>,
+    types: HashMap<Arc<str>, Vec<UserType>>,
     casts: Vec<Cast>,
 }
 
@@ -258,7 +258,10 @@ impl Snapshot {
                 .types
                 .entry(get(1)?.into())
                 .or_default()
-                .push(get(0)?.into()),
+                .push(UserType {
+                    schema: get(0)?.into(),
+                    is_enum: yes(get(2)?),
+                }),
             12 => self.casts.push(Cast {
                 source: type_at(0)?,
                 target: type_at(2)?,

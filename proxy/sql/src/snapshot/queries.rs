@@ -265,7 +265,8 @@ pub(super) const OPERATORS: &str = "SELECT n.nspname::pg_catalog.text, o.oprname
          WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
 /// Types likewise, without the row types of relations.
-pub(super) const TYPES: &str = "SELECT n.nspname::pg_catalog.text, t.typname::pg_catalog.text FROM pg_catalog.pg_type AS t \
+pub(super) const TYPES: &str = "SELECT n.nspname::pg_catalog.text, t.typname::pg_catalog.text, \
+         (t.typtype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\")::pg_catalog.text FROM pg_catalog.pg_type AS t \
          JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) t.typnamespace) \
          WHERE (t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) \
          AND (t.typtype OPERATOR(pg_catalog.<>) 'c'::pg_catalog.\"char\") AND (NOT pg_catalog.starts_with(t.typname::pg_catalog.text, '_'::pg_catalog.text))";
