@@ -155,6 +155,35 @@ fn pipelined_changes_share_syncs() {
     }
 }
 
+/// What a record says was sent depends on what was sent, and on nothing else.
+#[test]
+fn an_execution_tells_what_it_sent() {
+    let proxy = wild().start().unwrap();
+    let mut session = proxy.psql(DATABASE, "dba", DBA).session().unwrap();
+    for sql in [
+        "SELECT generate_series(1, 3);",
+        "SELECT generate_series(1, 4);",
+        "SELECT generate_series(1, 3);",
+        "SELECT 1 WHERE false;",
+    ] {
+        session.run(sql, PATIENCE).unwrap();
+    }
+    let shown = json(&ward::audit(
+        &proxy,
+        "show",
+        &["--json", "--kind", "execution"],
+    ));
+    let sent: Vec<Option<&str>> = shown
+        .iter()
+        .map(|record| record.pointer("/body/sent").and_then(Value::as_str))
+        .collect();
+    let [.., three, four, again, none] = sent.as_slice() else {
+        panic!("{shown:?}");
+    };
+    assert!(three.is_some() && four.is_some() && three != four);
+    assert_eq!((three, *none), (again, None));
+}
+
 #[test]
 fn sigterm_lets_running_statements_end() {
     let mut proxy = wild().start().unwrap();

@@ -14,6 +14,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Listen {
     /// Tokens in clear, from loopback clients only.
     #[serde(default)]
     pub danger_plaintext_on_loopback: bool,
+    /// Threads that sessions run on; half as many as there are cores without.
+    pub workers: Option<NonZeroUsize>,
 }
 
 /// A server's certificate chain and private key, PEM.

@@ -142,6 +142,7 @@ impl Server {
             Arc::clone(&doorkeeper) as _,
             server_tls,
             config.listen.danger_plaintext_on_loopback,
+            config.listen.workers,
             targets,
         )
         .await

@@ -58,6 +58,18 @@ impl Blinder {
         hasher.finish()
     }
 
+    /// Makes the digests of what is sent.
+    #[must_use]
+    pub fn sent(&self) -> SentHasher {
+        let key = Sha3_256::new()
+            .chain_update(SENT)
+            .chain_update(self.0.as_slice());
+        let key = Zeroizing::new(key.finalize().into());
+        SentHasher {
+            hasher: Box::new(blake3::Hasher::new_keyed(&key)),
+        }
+    }
+
     /// A digest of bytes that come in pieces.
     #[must_use]
     pub fn start(&self) -> BlindHasher {
@@ -94,6 +106,42 @@ impl fmt::Debug for BlindHasher {
     }
 }
 
+const SENT: &[u8] = b"chaperone audit sent 1";
+
+/// A digest of what one run after another sends.
+///
+/// Answers are long, and SHA3 of all their bytes would cost more than to relay them: this is BLAKE3
+/// in its keyed mode. The key is SHA3-256 of `chaperone audit sent 1` and the key of [`Blinded`]
+/// digests.
+#[derive(Clone)]
+pub struct SentHasher {
+    // It is large.
+    hasher: Box<blake3::Hasher>,
+}
+
+impl SentHasher {
+    /// Adds bytes that are sent.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// The digest of what was added since the last call; `None` for nothing at all.
+    pub fn take(&mut self) -> Option<Blinded> {
+        if self.hasher.count() == 0 {
+            return None;
+        }
+        let digest = Digest(*self.hasher.finalize().as_bytes());
+        self.hasher.reset();
+        Some(Blinded(digest))
+    }
+}
+
+impl fmt::Debug for SentHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SentHasher(not shown)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +157,21 @@ mod tests {
         pieces.update(b"b");
         assert_eq!(pieces.finish(), a.of(b"ab"));
         assert!(!format!("{a:?}").contains("01"));
+    }
+
+    #[test]
+    fn what_is_sent_is_digested_anew_each_time() {
+        let (a, b) = (Blinder::new(&[1; 32]), Blinder::new(&[2; 32]));
+        let mut sent = a.sent();
+        assert_eq!(sent.take(), None);
+        sent.update(b"a row");
+        sent.update(b" and another");
+        let first = sent.take();
+        assert!(first.is_some() && sent.take().is_none());
+        sent.update(b"a row and another");
+        assert_eq!(sent.take(), first);
+        let mut other = b.sent();
+        other.update(b"a row and another");
+        assert_ne!(other.take(), first);
     }
 }

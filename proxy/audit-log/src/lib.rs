@@ -63,7 +63,7 @@ mod verify;
 mod verify_run;
 mod writer;
 
-pub use blind::{BlindHasher, Blinded, Blinder};
+pub use blind::{BlindHasher, Blinded, Blinder, SentHasher};
 pub use clock::{parse_rfc3339, rfc3339, unix_micros};
 pub use frame::{Frame, FrameError, MAGIC, MAX_HEADER, MAX_SEALED};
 pub use key::{KeyError, PrivateKey, PublicKey};

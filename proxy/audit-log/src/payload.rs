@@ -638,7 +638,8 @@ pub struct Effects {
     /// Budgets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<BudgetCharge>,
-    /// Digest of the bytes that left.
+    /// Digest of the rows or COPY data that left, as whole messages of the protocol; see
+    /// [`SentHasher`](crate::SentHasher).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<Blinded>,
     /// The backend's time in microseconds.

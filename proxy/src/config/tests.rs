@@ -227,7 +227,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "[listen]\n",
         "[listen]\nport = 1\n",
-        "chaperone.toml:5:1: listen.port: unknown field `port`, expected one of `address`, `tls`, `danger_plaintext_on_loopback`; remove the key or correct its name; docs/operators.md lists all keys",
+        "chaperone.toml:5:1: listen.port: unknown field `port`, expected one of `address`, `tls`, `danger_plaintext_on_loopback`, `workers`; remove the key or correct its name; docs/operators.md lists all keys",
     ),
     (
         "[statement]",
@@ -247,7 +247,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "[listen.tls]",
         "[listen.tsl]",
-        "chaperone.toml:7:9: listen.tsl: unknown field `tsl`, expected one of `address`, `tls`, `danger_plaintext_on_loopback`; remove the key or correct its name; docs/operators.md lists all keys",
+        "chaperone.toml:7:9: listen.tsl: unknown field `tsl`, expected one of `address`, `tls`, `danger_plaintext_on_loopback`, `workers`; remove the key or correct its name; docs/operators.md lists all keys",
     ),
     (
         "[listen]\n",

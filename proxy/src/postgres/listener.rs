@@ -1,6 +1,6 @@
 //! Accepts connections until the process drains.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -30,6 +30,7 @@ impl Listener {
         admit: Arc<dyn Admit>,
         tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
         plaintext: bool,
+        workers: Option<NonZeroUsize>,
         targets: Vec<TargetOptions>,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
@@ -46,7 +47,7 @@ impl Listener {
         };
         Ok(Self {
             socket,
-            workers: Workers::start()?,
+            workers: Workers::start(workers)?,
             front: Arc::new(front),
         })
     }

@@ -27,7 +27,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use chaperone_audit_log::{Durable, RecordRef, Seq};
+use chaperone_audit_log::{Durable, RecordRef, SentHasher, Seq};
 use chaperone_contract::Session as Caller;
 use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
@@ -176,10 +176,14 @@ pub(crate) struct Session {
     scripts: Scripts,
     own: OwnAnswer,
 
+    /// Digests what the run that the backend answers sends.
+    sent: SentHasher,
     /// The last record that output waits for.
     evidence: Option<Seq>,
     /// Records were taken that nobody has been told to write.
     unsettled: bool,
+    /// Others had their turn since.
+    gave_way: bool,
     wakeups: Wakeups,
     /// Bytes of the client's COPY data or the backend's rows that are still to be passed on.
     client_pass: usize,
@@ -216,6 +220,7 @@ impl Session {
         let now = Instant::now();
         let counts = shared.metrics.session();
         let mut requests = Requests::new();
+        let sent = shared.audit.blinder().sent();
         let absolute = now + shared.rules.absolute_timeout;
         let wakeups = Wakeups::new(&shared.audit, &shared.drain, absolute);
         Self {
@@ -245,8 +250,10 @@ impl Session {
             stale: true,
             scripts: Scripts::default(),
             own: OwnAnswer::default(),
+            sent,
             evidence: None,
             unsettled: false,
+            gave_way: false,
             wakeups,
             client_pass: 0,
             upstream_pass: 0,
@@ -467,8 +474,16 @@ impl Session {
             if moved && (self.sockets.from_client.len() != heard || !self.queue.is_empty()) {
                 self.last_heard = Instant::now();
             }
-            // The backend has its work by now: the log is written while it does that.
-            if std::mem::take(&mut self.unsettled) {
+            // The backend has its work by now: the log is written while it does that. Where nothing
+            // else is to be done here, other sessions of this thread have their turn before, so that
+            // what they record is written together.
+            if self.unsettled {
+                if !moved && !std::mem::replace(&mut self.gave_way, true) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                self.unsettled = false;
+                self.gave_way = false;
                 self.shared.audit.settle();
             }
             let released = match self.waits_for() {

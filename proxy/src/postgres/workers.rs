@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +19,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// One runtime of one thread per core. They end when this is dropped, and with them what still
+/// Runtimes of one thread each. They end when this is dropped, and with them what still
 /// runs there.
 pub(crate) struct Workers {
     workers: Vec<Worker>,
@@ -37,8 +38,11 @@ pub(crate) struct Seat {
 }
 
 impl Workers {
-    pub(crate) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, usize::from);
+    /// As many as given, or half as many as there are cores: who sends the statements and who runs
+    /// them mostly share the machine, and one busy thread is woken less often than two idle ones.
+    pub(crate) fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let count = count.map_or(cores.div_ceil(2), NonZeroUsize::get);
         let workers = (1..=count).map(Worker::start).collect::<Result<_, _>>()?;
         Ok(Self { workers })
     }
@@ -87,8 +91,8 @@ mod tests {
 
     #[test]
     fn sessions_spread_and_places_come_back() {
-        let workers = Workers::start().unwrap();
-        let count = workers.workers.len();
+        let count = 3;
+        let workers = Workers::start(NonZeroUsize::new(count)).unwrap();
         let seats: Vec<Seat> = (0..2 * count).filter_map(|_| workers.seat()).collect();
         let taken = |workers: &Workers| -> Vec<usize> {
             let sessions = workers.workers.iter().map(|worker| &worker.sessions);
@@ -109,7 +113,7 @@ mod tests {
                 let _ = self.0.send(());
             }
         }
-        let workers = Workers::start().unwrap();
+        let workers = Workers::start(None).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let guard = Told(tell);
         workers.seat().unwrap().handle.spawn(async move {

@@ -411,7 +411,7 @@ impl Session {
             outputs: audit::applied_masks(run.permit.transforms()),
             truncated_after: (ending.status == Status::Limited).then_some(run.rows),
             charges: self.charges(run),
-            sent: None,
+            sent: self.sent.take(),
             backend_micros: begun.map_or(0, |begun| micros(now - begun)),
             total_micros: micros(now - run.received),
         };

@@ -32,6 +32,7 @@ impl Session {
                     break;
                 }
                 let bytes = self.sockets.from_upstream.split_to(count);
+                self.sent.update(&bytes);
                 self.sockets.to_client.buffer().extend_from_slice(&bytes);
                 self.upstream_pass -= count;
                 continue;

@@ -124,6 +124,7 @@ impl Session {
             // Not even the first row may leave.
         } else if plan.is_clear() {
             self.check_width(&plan, &chunk)?;
+            self.sent.update(&chunk);
             self.sockets.to_client.buffer().extend_from_slice(&chunk);
         } else if let Err(refusal) = self.mask_rows(&plan, &chunk) {
             self.run_fails(refusal);
@@ -226,6 +227,7 @@ impl Session {
                 word.copy_from_slice(&length.to_be_bytes());
             }
         }
+        self.sent.update(&out);
         self.sockets.to_client.buffer().unsplit(out);
         Ok(())
     }
