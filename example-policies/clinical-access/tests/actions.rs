@@ -138,6 +138,8 @@ fn what_nobody_granted_is_denied_to_everybody() {
         "COPY patients FROM PROGRAM 'true'",
         "SELECT id FROM \"pat.x\"",
         "SELECT rolpassword FROM pg_authid",
+        "SELECT rolpassword FROM pg_catalog.pg_authid",
+        "SELECT most_common_vals FROM pg_catalog.pg_stats",
     ] {
         let reason = refused(&everything, sql);
         assert!(

@@ -44,6 +44,10 @@ const IDENTIFIERS: [(&str, &[&str], &[Example]); 18] = [
             ("Patient's name: Hope Young", &["Hope", "Young"]),
             ("we called Grace about results", &["Grace"]),
             (
+                "the consult by Waters, then Burns, is pending",
+                &["Waters", "Burns"],
+            ),
+            (
                 "José Nuñez-O'Brien and 王小明 attended",
                 &["José", "Nuñez", "Brien", "王"],
             ),

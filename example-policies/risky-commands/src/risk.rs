@@ -53,13 +53,15 @@ const SERVER: [&str; 9] = [
     "program",
 ];
 /// Built-in functions that do the same; the ends of their names do not matter.
-const SERVER_FUNCTIONS: [&str; 23] = [
+const SERVER_FUNCTIONS: [&str; 24] = [
     "pg_read_",
     "pg_ls_",
     "pg_stat_file",
     "pg_file_",
-    "lo_import",
-    "lo_export",
+    // Large objects: files, and data that no label covers.
+    "lo_",
+    "pg_replication_",
+    "pg_wal_",
     "pg_reload_conf",
     "pg_rotate_logfile",
     "pg_terminate_backend",

@@ -299,13 +299,23 @@ pub(crate) fn known(word: &[u8]) -> Option<Traits> {
     if word.len() > LONGEST {
         return None;
     }
-    listed(word)
-        .or_else(|| inflected(word))
+    let entered = entry(word).unwrap_or_default();
+    if entered.any(Traits::WORD) {
+        return Some(entered);
+    }
+    let formed = inflected(word)
         .or_else(|| prefixed(word))
-        .or_else(|| clinical(word))
+        .or_else(|| clinical(word))?;
+    // "Waters" is a name, and so it is where it comes from "water".
+    Some(formed.and(entered))
 }
 
+/// A name that is no word stays unknown, as all the others are.
 fn listed(word: &[u8]) -> Option<Traits> {
+    entry(word).filter(|traits| traits.any(Traits::WORD))
+}
+
+fn entry(word: &[u8]) -> Option<Traits> {
     let [first, rest @ ..] = hash(word).to_be_bytes();
     let range = |index: usize| TABLE.starts.get(index).map(|&at| usize::from(at));
     let (start, end) = (range(first.into())?, range(usize::from(first) + 1)?);
@@ -316,9 +326,7 @@ fn listed(word: &[u8]) -> Option<Traits> {
         .filter(|(_, known)| **known == rest);
     let kinds = found.filter_map(|(at, _)| TABLE.kinds.get(start + at));
     let traits = kinds.filter_map(|&kind| TABLE.traits.get(usize::from(kind)));
-    let traits = traits.map(|&bits| Traits(bits)).reduce(Traits::and)?;
-    // A name that is no word stays unknown, as all the others are.
-    traits.any(Traits::WORD).then_some(traits)
+    traits.map(|&bits| Traits(bits)).reduce(Traits::and)
 }
 
 /// `walks`, `carried`, `heavier`: of words that say how they bend.
