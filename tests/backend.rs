@@ -311,3 +311,14 @@ fn a_backend_without_tls_hears_only_the_request_for_it() {
     refused(&proxy, "cannot be protected by TLS", "offers no TLS");
     assert_eq!(relay.heard(), [0, 0, 0, 8, 4, 210, 22, 47]);
 }
+
+#[test]
+fn a_backend_that_says_nothing_is_given_up() {
+    // It takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for ca in [None, Some(Ca::new().unwrap())] {
+        let proxy = over_tcp(port, ca.as_ref());
+        refused(&proxy, "backend is not reachable", "took longer than");
+    }
+}

@@ -5,12 +5,13 @@ mod authenticate;
 mod binding;
 mod question;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
+    time::timeout,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -92,6 +93,8 @@ pub(crate) enum UpstreamError {
     /// It does not take a setting of the client's. Its words are about that and the client's.
     #[error("the backend does not take a start-up parameter of the client's")]
     Setting(Bytes),
+    #[error("the backend took longer than {} s to let Chaperone in", PATIENCE.as_secs())]
+    Late,
     #[error("connection to the backend: {0}")]
     Io(#[from] io::Error),
     #[error("the backend does not speak the protocol: {0}")]
@@ -122,7 +125,7 @@ impl UpstreamError {
                 "the backend does not let Chaperone in",
                 OPERATOR.to_owned(),
             ),
-            Self::Connect(..) | Self::Io(_) | Self::Malformed(_) => (
+            Self::Connect(..) | Self::Late | Self::Io(_) | Self::Malformed(_) => (
                 "backend-unreachable",
                 "the backend is not reachable",
                 OPERATOR.to_owned(),
@@ -134,8 +137,22 @@ impl UpstreamError {
 
 const OPERATOR: &str = "tell the operator of Chaperone";
 
+/// Longest time from the first packet to the first ReadyForQuery. Shorter than what a client has for
+/// its log-in, so that it is told why.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Connects and logs in; the client's start-up parameters go on verbatim.
 pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    login: &Login,
+    parameters: &Parameters,
+) -> Result<Upstream, UpstreamError> {
+    timeout(PATIENCE, log_in(endpoint, login, parameters))
+        .await
+        .map_err(|_| UpstreamError::Late)?
+}
+
+async fn log_in(
     endpoint: &Endpoint,
     login: &Login,
     parameters: &Parameters,
