@@ -268,6 +268,18 @@ fn every_row_of_the_failure_table_is_shown_by_tests() {
 }
 
 #[test]
+fn every_getter_of_the_contract_is_documented() {
+    let wit = fs::read_to_string(workspace().join("wit/v0.1.0/policy.wit")).unwrap();
+    let lines: Vec<&str> = wit.lines().map(str::trim).collect();
+    let is_getter = |line: &str| line.contains(": func(");
+    let getters = lines.windows(2).filter(|pair| is_getter(pair[1]));
+    let (documented, bare): (Vec<_>, Vec<_>) = getters.partition(|pair| pair[0].starts_with("///"));
+    let bare: Vec<&str> = bare.iter().map(|pair| pair[1]).collect();
+    assert_eq!(bare, [""; 0]);
+    assert!(documented.len() > 30, "{}", documented.len());
+}
+
+#[test]
 fn the_help_is_worth_reading() {
     // Every subcommand and every option says what it is for.
     fn look(command: &clap::Command, path: &str) {

@@ -18,10 +18,19 @@ use chaperone_test_support::{Chaperone, Postgres, clinic, policies};
 
 const GUIDE: &str = include_str!("../docs/policy-authors.md");
 
-/// The block of code behind the paragraph that begins with `` `name` ``.
-fn shown(name: &str) -> String {
-    let (_, rest) = GUIDE.split_once(&format!("\n`{name}`")).unwrap();
+/// The block of code behind the paragraph that names `src/lib.rs`.
+fn shown_source() -> String {
+    let (_, rest) = GUIDE.split_once("and write `src/lib.rs`:").unwrap();
     block(rest)
+}
+
+/// The commands of a section, as they stand there.
+fn commands(section: &str) -> Vec<&'static str> {
+    let (_, rest) = GUIDE.split_once(section).unwrap();
+    let text = rest.split("\n## ").next().unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect()
 }
 
 fn block(text: &str) -> String {
@@ -31,15 +40,37 @@ fn block(text: &str) -> String {
 }
 
 fn scaffold(folder: &Path) -> PathBuf {
+    let shown = commands("## 1. Scaffold");
+    assert_eq!(
+        shown,
+        [
+            "chaperone policy new ward-rules",
+            "cd ward-rules",
+            "cargo test"
+        ]
+    );
+    let mut new = Command::new(env!("CARGO_BIN_EXE_chaperone"));
+    new.args(shown[0].split(' ').skip(1)).current_dir(folder);
+    let said = run(&mut new).unwrap();
+    assert!(
+        said.starts_with("ward-rules: ward-rules/src/lib.rs"),
+        "{said}"
+    );
     let home = folder.join("ward-rules");
-    fs::create_dir_all(home.join("src")).unwrap();
-    let root = policies::workspace();
-    let manifest = shown("Cargo.toml").replace("../chaperone", &root.to_string_lossy());
-    fs::write(home.join("Cargo.toml"), manifest).unwrap();
-    fs::write(home.join("src/lib.rs"), shown("src/lib.rs")).unwrap();
     // The versions that are there already.
-    fs::copy(root.join("Cargo.lock"), home.join("Cargo.lock")).unwrap();
+    let lock = policies::workspace().join("Cargo.lock");
+    fs::copy(lock, home.join("Cargo.lock")).unwrap();
     home
+}
+
+fn cargo_test(home: &Path) {
+    let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    test.args(["test", "--quiet", "--lib"]).current_dir(home);
+    for setting in PROFILE {
+        test.args(["--config", setting]);
+    }
+    let said = run(test.env("CARGO_TARGET_DIR", policies::build_folder())).unwrap();
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 /// The workspace's profile, so that what it has compiled of C is used here.
@@ -55,13 +86,9 @@ fn ten_minutes() {
     let folder = tempfile::tempdir().unwrap();
     let home = scaffold(folder.path());
 
-    let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    test.args(["test", "--quiet", "--lib"]).current_dir(&home);
-    for setting in PROFILE {
-        test.args(["--config", setting]);
-    }
-    let said = run(test.env("CARGO_TARGET_DIR", policies::build_folder())).unwrap();
-    assert!(said.contains("1 passed"), "{said}");
+    cargo_test(&home);
+    fs::write(home.join("src/lib.rs"), shown_source()).unwrap();
+    cargo_test(&home);
 
     let postgres = Postgres::start().unwrap();
     clinic::seed(&postgres).unwrap();
@@ -83,6 +110,10 @@ fn ten_minutes() {
     assert_ne!(agent.value(phone).unwrap(), "[phone]");
 
     let policy_folder = proxy.policy_folder();
+    assert_eq!(
+        commands("## 3. Build and drop in"),
+        ["chaperone policy build . -o policies"]
+    );
     let mut build = proxy.command(&["policy", "build", ".", "-o"]);
     build.arg(&policy_folder).current_dir(&home);
     let said = run(build.env("CARGO_TARGET_DIR", policies::target_folder())).unwrap();

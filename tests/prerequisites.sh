@@ -75,13 +75,14 @@ if ! cargo --version >/dev/null; then
     say "the toolchain of rust-toolchain.toml is not usable; try: rustup toolchain install"
     exit 1
 fi
-wasm=wasm32-unknown-unknown
-if [ ! -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ]; then
+# Policies are built for the first; tests build components for the other.
+for wasm in wasm32-unknown-unknown wasm32-wasip2; do
+    [ -d "$(rustc --print target-libdir --target $wasm 2>/dev/null)" ] && continue
     if command -v rustup >/dev/null 2>&1; then
-        say "adding the compilation target for policies"
+        say "adding the compilation target $wasm"
         rustup target add $wasm || { say "please run: rustup target add $wasm"; exit 1; }
     else
         say "this Rust cannot compile to $wasm; install Rust with rustup (https://rustup.rs)"
         exit 1
     fi
-fi
+done

@@ -1,4 +1,6 @@
-//! `chaperone policy build` and `chaperone policy inspect`.
+//! `chaperone policy new`, `build` and `inspect`.
+
+mod scaffold;
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,6 +21,16 @@ const MODULE: &str = include_str!("../../../policy-sdk/module.toml");
 /// Build policy modules and look into them.
 #[derive(Debug, clap::Subcommand)]
 pub enum PolicyCommand {
+    /// Begin a policy: a crate with a small one in it, and its test.
+    ///
+    /// The directory's name becomes the policy's, by which the configuration knows it.
+    New {
+        /// The directory to make.
+        directory: PathBuf,
+        /// The folder policy-sdk of a checkout; without, that of the one this program is from.
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
     /// Build a policy crate into a module.
     ///
     /// Runs `cargo build` for wasm32-unknown-unknown in DIR, with the settings of the SDK's
@@ -44,6 +56,17 @@ pub enum PolicyError {
     /// No such crate.
     #[error("{}: there is no Cargo.toml here. Give the directory of a policy crate", .0.display())]
     NoCrate(PathBuf),
+    /// There is something already.
+    #[error("{}: the directory is not empty. Give the name of a new one", .0.display())]
+    NotEmpty(PathBuf),
+    /// Not a name for a crate.
+    #[error(
+        "`{0}` cannot be a policy's name. Use small letters, digits and hyphens, with a letter first"
+    )]
+    BadName(String),
+    /// No SDK there.
+    #[error("{}: the SDK is not there. Name the folder policy-sdk of a checkout with --sdk", .0.display())]
+    NoSdk(PathBuf),
     /// cargo or rustc cannot be run.
     #[error("{program} cannot be run: {error}. Install Rust from https://rustup.rs")]
     NoRust {
@@ -88,6 +111,7 @@ impl PolicyCommand {
     /// [`PolicyError`] says what failed and how to mend it.
     pub fn run(&self, out: &mut impl Write) -> Result<(), PolicyError> {
         match self {
+            PolicyCommand::New { directory, sdk } => scaffold::new(directory, sdk.as_deref(), out),
             PolicyCommand::Build { directory, output } => build(directory, output.as_deref(), out),
             PolicyCommand::Inspect { file } => inspect(file, out),
         }
