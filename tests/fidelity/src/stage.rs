@@ -67,6 +67,12 @@ impl Stage {
             .map_or(self.postgres.port(), Chaperone::port)
     }
 
+    /// Whether the suite's clients speak TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.tls && self.proxy.is_some()
+    }
+
     /// Sets what libpq reads from the environment.
     pub fn environment(&self, command: &mut Command) {
         command.env("PGPASSWORD", TOKEN);
