@@ -16,7 +16,36 @@ use piece::{Kind, Piece};
 
 /// Appends `text` to `out`, each run of identifiers replaced by one label that says what it was. At
 /// most six times as much, and ten bytes: labels are short, and none follows another directly.
-pub(crate) fn scrub(text: &str, out: &mut String) {
+pub(crate) fn scrub(mut text: &str, out: &mut String) {
+    while !text.is_empty() {
+        let (part, rest) = text.split_at_checked(part(text)).unwrap_or((text, ""));
+        scrub_part(part, out);
+        text = rest;
+    }
+}
+
+/// Pieces take several times the memory of their text, of which a module has little: long texts are
+/// done part by part, cut where a line or a sentence ends, or at a blank.
+const PART: usize = 16 * 1024;
+
+fn part(text: &str) -> usize {
+    let Some(part) = (text.len() > PART)
+        .then(|| text.as_bytes().get(..PART))
+        .flatten()
+    else {
+        return text.len();
+    };
+    let last = |mark: u8| part.iter().rposition(|byte| *byte == mark);
+    let sentence = || {
+        part.windows(2)
+            .rposition(|two| two == b". ")
+            .map(|at| at + 1)
+    };
+    let cut = last(b'\n').or_else(sentence).or_else(|| last(b' '));
+    cut.map_or(text.len(), |at| at + 1)
+}
+
+fn scrub_part(text: &str, out: &mut String) {
     let mut pieces = piece::pieces(text);
     let mut notes = Notes {
         text,

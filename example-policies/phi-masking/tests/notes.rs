@@ -85,6 +85,16 @@ fn what_is_not_text_is_null() {
 }
 
 #[test]
+fn long_texts_are_scrubbed_part_by_part() {
+    let line = "Seen by Zebulon Quillfeather, MRN 4411, pain 5/10.";
+    for between in [" ", "\n"] {
+        let text = [line].repeat(2000).join(between);
+        let expected = [scrub(line).as_str()].repeat(2000).join(between);
+        assert_eq!(scrub(&text), expected);
+    }
+}
+
+#[test]
 fn no_other_tag_is_known() {
     let column = Column::from_values("scrub", [Some("pain")]);
     assert!(policy().rewrite(1, vec![column]).is_err());
