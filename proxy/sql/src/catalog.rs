@@ -302,6 +302,13 @@ impl Catalog {
         self.operators.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a type is a user's enumeration.
+    pub(crate) fn is_enum(&self, type_ref: &TypeRef) -> bool {
+        let known = self.types.get(&type_ref.name);
+        let mut known = known.map_or(&[][..], Vec::as_slice).iter();
+        known.any(|known| known.is_enum && known.schema == type_ref.schema)
+    }
+
     /// Builds the indexes and the fingerprint.
     pub(crate) fn seal(mut self) -> Self {
         self.by_oid.clear();

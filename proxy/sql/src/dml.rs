@@ -10,6 +10,7 @@ use pg_raw_parse::{Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
 use crate::catalog::{Column, Relation, RelationKind};
+use crate::from::Meant;
 use crate::names::{Ctes, Item, Scope};
 use crate::objects::{Field, Referent};
 use crate::value::{Col, Columns, More, Type, Value};
@@ -48,12 +49,12 @@ impl<'c> Analyzer<'c> {
             });
         };
         let item = self.range_var(range, &None, actions)?;
-        if let super::from::Meant::Relation(relation) =
+        if let Meant::Relation(relation) =
             self.find_relation(range.schemaname(), range.relname().unwrap_or_default())
         {
             self.write_effects(relation, actions);
             if relation.kind == RelationKind::View {
-                self.written_through(relation, actions);
+                self.written_through(relation, actions)?;
             }
         } else {
             self.gap("what is written to is no relation of a user's");
@@ -61,33 +62,47 @@ impl<'c> Analyzer<'c> {
         Ok(item)
     }
 
-    /// Writing to a view writes to what its columns come from.
-    fn written_through(&mut self, view: &'c Relation, actions: Actions) {
-        let through = self
-            .objects
-            .iter()
-            .find(|object| {
-                matches!(object.referent, Referent::Relation(known) if known.oid == view.oid)
-            })
-            .map(|object| object.through.clone())
-            .unwrap_or_default();
-        let mut bases: Vec<&'c Relation> = Vec::new();
-        for field in through {
-            let Some(object) = self.fields.get(field as usize).map(|field| field.object) else {
-                continue;
-            };
-            if let Some(object) = self.objects.get_mut(object as usize) {
-                object.actions |= actions;
-                if let Referent::Relation(relation) = object.referent {
-                    bases.push(relation);
-                }
+    /// Writing to a view writes to the one relation in its FROM, unless triggers do it instead.
+    fn written_through(&mut self, view: &'c Relation, actions: Actions) -> Res<()> {
+        let _level = self.depth.enter()?;
+        let Some(base) = self.behind(view) else {
+            if view.triggers.is_empty() {
+                self.gap("which relation a view writes to is not known");
             }
+            return Ok(());
+        };
+        self.relation_object(base, actions);
+        self.write_effects(base, actions);
+        match base.kind {
+            RelationKind::View => self.written_through(base, actions),
+            _ => Ok(()),
         }
-        if bases.is_empty() {
-            self.gap("which relation a view writes to is not known");
+    }
+
+    /// The one relation in a view's FROM.
+    fn behind(&mut self, view: &Relation) -> Option<&'c Relation> {
+        let text = view.definition.as_deref()?;
+        let tree = crate::guard::parse(text, &self.options.limits).ok()?;
+        let query = match tree.stmts().next()? {
+            Node::ViewStmt(view) => view.query(),
+            query => query,
+        };
+        let Node::SelectStmt(select) = query else {
+            return None;
+        };
+        // With WITH, PostgreSQL does not write through; the name could be one of those.
+        if select.with_clause().is_some() || select.from_clause().len() != 1 {
+            return None;
         }
-        for relation in bases {
-            self.write_effects(relation, actions);
+        let Some(Node::RangeVar(range)) = select.from_clause().get(0) else {
+            return None;
+        };
+        let path = std::mem::replace(&mut self.path, self.catalog.printed_path.clone());
+        let meant = self.find_relation(range.schemaname(), range.relname().unwrap_or_default());
+        self.path = path;
+        match meant {
+            Meant::Relation(relation) => Some(relation),
+            _ => None,
         }
     }
 
@@ -270,7 +285,7 @@ impl<'c> Analyzer<'c> {
     fn updated(&mut self, item: &Item, name: &str, value: &Value) {
         self.written(item, name, value);
         for (relation, column) in self.columns_behind(item, name) {
-            self.key_effects(relation, column.number);
+            self.key_effects(relation, column);
         }
     }
 

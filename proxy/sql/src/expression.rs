@@ -10,6 +10,7 @@ use pg_raw_parse::{ConstValue, Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
 use crate::builtin;
+use crate::from::Meant;
 use crate::names::Scope;
 use crate::value::{Col, Origin, Type, Value};
 
@@ -71,6 +72,10 @@ pub(crate) fn split_name(names: &NodeList) -> (Option<Arc<str>>, Arc<str>) {
         name = part;
     }
     (schema.map(Arc::from), Arc::from(name))
+}
+
+fn is_null(node: Node<'_>) -> bool {
+    matches!(node, Node::A_Const(constant) if constant.isnull)
 }
 
 impl Analyzer<'_> {
@@ -176,7 +181,7 @@ impl Analyzer<'_> {
             }
             Node::XmlSerialize(expr) => {
                 let mut value = self.expr(expr.expr(), scope)?.derived(Type::Unknown);
-                self.cast_target(expr.type_name(), &mut value);
+                self.cast_target(expr.type_name(), Node::None, &mut value);
                 self.risky(&mut value);
                 Ok(value)
             }
@@ -440,7 +445,8 @@ impl Analyzer<'_> {
         let source_type = source.ty;
         let mut value = source.derived(Type::Unknown);
         value.observable &= !literal;
-        let Some((target, modified)) = self.cast_target(cast.type_name(), &mut value) else {
+        let Some((target, modified)) = self.cast_target(cast.type_name(), cast.arg(), &mut value)
+        else {
             return Ok(value);
         };
         // A cast that somebody made may stand in for PostgreSQL's own.
@@ -470,11 +476,12 @@ impl Analyzer<'_> {
         Ok(value)
     }
 
-    /// Resolves a cast's target and sets the value's type. `None` when it is not a builtin type;
-    /// what has to be said is said then.
+    /// Resolves the target of a cast of `argument`, if one is written, and sets the value's type.
+    /// `None` when it is not a builtin type; what has to be said is said then.
     pub(crate) fn cast_target(
         &mut self,
         name: Option<&nodes::TypeName>,
+        argument: Node<'_>,
         value: &mut Value,
     ) -> Option<(&'static str, bool)> {
         let Some(name) = name else {
@@ -500,8 +507,8 @@ impl Analyzer<'_> {
                 value.ty = Type::Builtin(found);
                 Some((found, modified))
             }
-            Type::Row if value.fields.is_empty() && !value.unknown => {
-                // NULL as a relation's row.
+            // NULL as a relation's row. Any other constant is read, part by part.
+            Type::Row if is_null(argument) && plain && self.is_plain_row(&names) => {
                 value.ty = Type::User(0);
                 value.observable = true;
                 None
@@ -520,6 +527,20 @@ impl Analyzer<'_> {
                 None
             }
         }
+    }
+
+    /// Whether making a relation's rows runs nobody's code.
+    fn is_plain_row(&self, names: &[&str]) -> bool {
+        let meant = match names {
+            [name] => self.find_relation(None, name),
+            [schema, name] | [_, schema, name] => self.find_relation(Some(schema), name),
+            _ => Meant::Nothing,
+        };
+        let Meant::Relation(relation) = meant else {
+            return false;
+        };
+        let mut types = relation.columns.iter().map(|column| &column.type_ref);
+        types.all(|type_ref| type_ref.is_builtin() || self.catalog.is_enum(type_ref))
     }
 
     fn operator_expr(&mut self, expr: &nodes::A_Expr, scope: &Scope<'_>) -> Res<Value> {

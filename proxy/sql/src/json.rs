@@ -126,7 +126,7 @@ impl Analyzer<'_> {
         }
         let mut value = value.derived(ty);
         if let Some(name) = output.and_then(|output| output.type_name()) {
-            self.cast_target(Some(name), &mut value);
+            self.cast_target(Some(name), Node::None, &mut value);
             risky = true;
         }
         if risky {

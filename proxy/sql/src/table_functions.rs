@@ -83,7 +83,7 @@ impl Analyzer<'_> {
             if !definitions.is_empty() {
                 for (name, type_name) in definitions {
                     let mut part = value.clone().derived(Type::Unknown);
-                    self.cast_target(type_name, &mut part);
+                    self.cast_target(type_name, Node::None, &mut part);
                     list.push(Col::known(name, part));
                 }
                 continue;
@@ -228,7 +228,7 @@ impl Analyzer<'_> {
             }
             self.risky(&mut part);
             if !column.for_ordinality {
-                self.cast_target(column.type_name(), &mut part);
+                self.cast_target(column.type_name(), Node::None, &mut part);
             }
             list.push(Col::known(
                 column.colname().unwrap_or_default().into(),
@@ -293,7 +293,7 @@ impl Analyzer<'_> {
                 part.absorb(&more);
             }
             if column.coltype != JsonTableColumnType::JTC_FOR_ORDINALITY {
-                self.cast_target(column.type_name(), &mut part);
+                self.cast_target(column.type_name(), Node::None, &mut part);
             }
             list.push(Col::known(column.name().unwrap_or_default().into(), part));
         }

@@ -8,7 +8,7 @@ use pg_raw_parse::nodes;
 use pg_raw_parse::raw::DropBehavior;
 
 use crate::analyze::Analyzer;
-use crate::catalog::{OnWrite, Referenced, Relation};
+use crate::catalog::{Column, OnWrite, Referenced, Relation};
 use crate::from::Meant;
 
 /// Actions that make or change a row, and so compute its values and check them.
@@ -26,10 +26,11 @@ impl<'c> Analyzer<'c> {
         }
     }
 
-    /// Changing a column that foreign keys point to.
-    pub(crate) fn key_effects(&mut self, relation: &'c Relation, column: i16) {
+    /// Changing a column that foreign keys point to, or that such a column is generated from.
+    pub(crate) fn key_effects(&mut self, relation: &'c Relation, column: &Column) {
         for relation in self.catalog.descendants(relation) {
-            let follows = |key: &Referenced| key.updates && key.own == column;
+            let changed = changed_with(relation, &column.name);
+            let follows = |key: &Referenced| key.updates && changed.contains(&key.own);
             self.carried(relation, follows, Actions::UPDATE);
         }
     }
@@ -76,7 +77,10 @@ impl<'c> Analyzer<'c> {
                 self.write_effects(other, action);
             }
             if action == Actions::UPDATE && self.carried.insert((other.oid, key.column)) {
-                self.key_effects(other, key.column);
+                let mut columns = other.columns.iter();
+                if let Some(column) = columns.find(|column| column.number == key.column) {
+                    self.key_effects(other, column);
+                }
             }
         }
     }
@@ -153,4 +157,15 @@ impl<'c> Analyzer<'c> {
             !effect || known.name == "nextval"
         })
     }
+}
+
+/// Numbers of a column and of those that are generated from it, or may be.
+fn changed_with(relation: &Relation, name: &Arc<str>) -> Vec<i16> {
+    let follows = |column: &&Column| {
+        let generated = column.generated.is_some();
+        let from = column.generated_from.as_ref();
+        column.name == *name || generated && from.is_none_or(|from| from.contains(name))
+    };
+    let columns = relation.columns.iter().filter(follows);
+    columns.map(|column| column.number).collect()
 }

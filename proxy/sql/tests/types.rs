@@ -11,6 +11,7 @@ const DDL: &str = "
     CREATE CAST (text AS cast_to) WITH FUNCTION to_cast(text);
     CREATE DOMAIN checked AS text;
     CREATE TABLE ward (id int, mood mood, note text);
+    CREATE TABLE bed (id int, note checked);
     COMMENT ON TABLE ward IS '@label(clear)';
 ";
 
@@ -48,6 +49,22 @@ fn what_may_run_somebodys_code_is_a_gap() {
     ] {
         assert!(!gaps(sql).is_empty(), "{sql}");
     }
+}
+
+#[test]
+fn a_row_that_is_read_from_text_runs_the_checks_of_its_columns() {
+    for sql in [
+        "SELECT '(1,x)'::public.bed IS NULL",
+        "SELECT $1::bed IS NULL",
+        "SELECT ROW(1, 'x')::bed",
+        "SELECT json_populate_record(NULL::public.bed, '{}')",
+        "SELECT * FROM jsonb_populate_recordset(NULL::bed, '[]')",
+        "SELECT '(1,calm,x)'::ward IS NULL",
+    ] {
+        assert!(!gaps(sql).is_empty(), "{sql}");
+    }
+    let sql = "SELECT id FROM json_populate_record(NULL::public.ward, '{}')";
+    assert_eq!(gaps(sql), Vec::<String>::new());
 }
 
 #[test]

@@ -17,6 +17,22 @@ const DDL: &str = "
     CREATE TABLE grandchild (id int, child int REFERENCES child ON DELETE SET NULL);
     CREATE TABLE bystander (id int, parent int REFERENCES parent);
     CREATE TABLE tree (id int PRIMARY KEY, above int REFERENCES tree ON DELETE CASCADE);
+    CREATE TABLE gp (a int, g int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY, note text);
+    CREATE TABLE gc (g int REFERENCES gp ON UPDATE CASCADE);
+    CREATE TABLE rooms (id int, name text);
+    CREATE TABLE beds (id int, name text);
+    CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE VIEW inner_view AS SELECT id, name FROM beds;
+    CREATE TRIGGER t INSTEAD OF DELETE ON inner_view FOR EACH ROW EXECUTE FUNCTION instead();
+    CREATE VIEW outer_view AS SELECT id, name FROM inner_view;
+    CREATE VIEW plain_view AS SELECT id AS x, name AS y FROM beds WHERE id > 1;
+    CREATE VIEW over_view AS SELECT x FROM plain_view;
+    CREATE VIEW odd_view AS SELECT (SELECT max(id) FROM rooms) AS m FROM beds;
+    CREATE VIEW joined_view AS SELECT beds.id FROM beds, rooms;
+    COMMENT ON TABLE gp IS '@label(clear)';
+    COMMENT ON TABLE gc IS '@label(clear)';
+    COMMENT ON TABLE rooms IS '@label(clear)';
+    COMMENT ON TABLE beds IS '@label(clear)';
     COMMENT ON TABLE defaulted IS '@label(clear)';
     COMMENT ON TABLE checked IS '@label(clear)';
     COMMENT ON TABLE plain IS '@label(clear)';
@@ -118,6 +134,32 @@ fn updates_go_where_foreign_keys_carry_them() {
         touched("UPDATE parent SET code = 'x'"),
         "child:UPDATE parent:UPDATE"
     );
+}
+
+#[test]
+fn a_key_that_is_generated_changes_with_what_it_is_generated_from() {
+    assert_eq!(touched("UPDATE gp SET a = 5"), "gc:UPDATE gp:UPDATE");
+    assert_eq!(touched("UPDATE gp SET note = 'x'"), "gp:UPDATE");
+}
+
+#[test]
+fn a_view_writes_to_the_relation_that_it_is_from() {
+    assert_eq!(
+        touched("DELETE FROM odd_view"),
+        "beds:READ+DELETE odd_view:DELETE rooms:READ"
+    );
+    assert_eq!(
+        touched("UPDATE over_view SET x = 1"),
+        "beds:READ+UPDATE over_view:UPDATE plain_view:READ+UPDATE"
+    );
+    assert!(has_gap("DELETE FROM joined_view", "a view writes to"));
+}
+
+#[test]
+fn a_view_writes_through_the_triggers_of_a_view() {
+    for sql in ["DELETE FROM inner_view", "DELETE FROM outer_view"] {
+        assert!(has_gap(sql, "public.instead"), "{sql}");
+    }
 }
 
 #[test]
