@@ -21,6 +21,7 @@ mod command;
 mod ddl;
 mod dml;
 mod error;
+mod evaluated;
 mod expression;
 mod from;
 mod guard;

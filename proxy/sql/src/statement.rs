@@ -196,8 +196,11 @@ impl Analyzer<'_> {
             | Node::LockStmt(_)
             | Node::CheckPointStmt(_) => {
                 self.define(node);
+                self.evaluated(node)?;
                 outcome.actions = Actions::CONTROL;
                 outcome.effects.volatile = true;
+                outcome.effects.catalog = self.untrusted;
+                outcome.effects.settings = self.untrusted;
             }
             Node::TruncateStmt(_) => {
                 self.define(node);
@@ -209,7 +212,9 @@ impl Analyzer<'_> {
                     outcome.effects = anything();
                 } else {
                     self.define(node);
+                    self.evaluated(node)?;
                     outcome.effects = changed();
+                    outcome.effects.settings = self.untrusted;
                 }
                 outcome.actions |= Actions::DEFINE;
             }

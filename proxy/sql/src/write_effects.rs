@@ -111,9 +111,14 @@ impl<'c> Analyzer<'c> {
         for (of, function) in &relation.triggers {
             self.runs(relation, "a trigger whose function", of, function);
         }
-        if !actions.intersects(MAKES_ROWS) {
-            return;
+        if actions.intersects(MAKES_ROWS) {
+            self.row_effects(relation);
         }
+    }
+
+    /// What computing the values of a relation's rows runs.
+    pub(crate) fn row_effects(&mut self, relation: &'c Relation) {
+        let Relation { schema, name, .. } = relation;
         for what in &relation.on_write {
             match what {
                 OnWrite::Function(of, function) => {
