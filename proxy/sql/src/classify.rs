@@ -97,6 +97,8 @@ pub enum Kind {
     },
     /// EXECUTE.
     Execute {
+        /// Whether it passes arguments, which may be any expressions.
+        arguments: bool,
         /// The statement's name.
         name: String,
     },
@@ -285,6 +287,7 @@ pub(crate) fn kind(node: Node<'_>) -> Kind {
             name: owned(prepare.name()),
         },
         Node::ExecuteStmt(execute) => Kind::Execute {
+            arguments: !execute.params().is_empty(),
             name: owned(execute.name()),
         },
         Node::DeallocateStmt(deallocate) => Kind::Deallocate {

@@ -2,10 +2,11 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
+use chaperone_sql::Kind;
 
 use super::{
     decide::{Permit, Statement},
@@ -26,6 +27,14 @@ pub(crate) struct Prepared {
     pub(crate) misread: Option<String>,
     /// What its names stood for when it was prepared; `None` where that could not be told.
     pub(crate) names: Option<Names>,
+}
+
+impl Prepared {
+    /// Whether its names stand for the same in the statement that its text is understood as now.
+    pub(crate) fn means(&self, statement: &Statement) -> bool {
+        let held = |names: Names| names.still_hold_in(statement);
+        statement.opaque || self.names.is_some_and(held)
+    }
 }
 
 /// What the names in a prepared statement stood for.
@@ -63,6 +72,17 @@ pub(crate) struct Portal {
     pub(crate) bytes: AtomicU64,
     /// It outlives its transaction (DECLARE … WITH HOLD).
     pub(crate) held: bool,
+    /// Of what the backend looks names up for when it is executed and not when it is bound: which
+    /// of the session's acts its Bind was.
+    bound: Option<u64>,
+    started: AtomicBool,
+}
+
+/// Whether the backend looks up what a statement names when it is executed, and not when it is
+/// planned: all but queries and changes of rows.
+pub(crate) fn late_names(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Query | Kind::Modify { .. } | Kind::Empty)
+        && !kind.is_transaction_control()
 }
 
 impl Portal {
@@ -74,7 +94,24 @@ impl Portal {
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             held,
+            bound: None,
+            started: AtomicBool::new(false),
         }
+    }
+
+    /// See [`late_names`].
+    pub(crate) fn bound(mut self, act: Option<u64>) -> Self {
+        self.bound = act;
+        self
+    }
+
+    /// Whether its names stand for what they stood for at its Bind: the Execute that is the
+    /// session's act number `act` comes right behind that, or is not the first.
+    pub(crate) fn may_execute(&self, act: u64) -> bool {
+        let may =
+            self.started.load(Ordering::Relaxed) || self.bound.is_none_or(|bound| bound + 1 == act);
+        self.started.fetch_or(may, Ordering::Relaxed);
+        may
     }
 
     pub(crate) fn count(&self, rows: u64, bytes: u64) {

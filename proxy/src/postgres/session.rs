@@ -156,6 +156,11 @@ pub(crate) struct Session {
     fail_transaction: bool,
     /// Something that decides how names resolve was changed in this transaction.
     transaction_effects: bool,
+    /// The batch that is being sent may change how statements are understood. Its end may undo that,
+    /// so what comes behind it is looked at anew.
+    batch_meaning: bool,
+    /// Messages of the client that may change what names stand for, counted.
+    acts: u64,
     put_off: PutOff,
     /// A transaction block has ended since the last ReadyForQuery.
     block_ended: bool,
@@ -237,6 +242,8 @@ impl Session {
             suppress: false,
             fail_transaction: false,
             transaction_effects: false,
+            batch_meaning: false,
+            acts: 0,
             put_off: PutOff::default(),
             block_ended: false,
             foreign_payloads: None,

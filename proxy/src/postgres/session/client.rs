@@ -15,7 +15,7 @@ use super::{
 use crate::postgres::{
     decide::Permit,
     names::Found,
-    portal::{Names, Portal, Prepared},
+    portal::{Names, Portal, Prepared, late_names},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
@@ -125,9 +125,12 @@ impl Session {
             _ => return Ok(()),
         }
         self.received = self.last_heard;
+        if !matches!(kind, frontend::DESCRIBE | frontend::FLUSH) {
+            self.acts += 1;
+        }
         let begins = !matches!(
             kind,
-            frontend::SYNC | frontend::FLUSH | frontend::COPY_DONE | frontend::COPY_FAIL
+            frontend::FLUSH | frontend::COPY_DONE | frontend::COPY_FAIL
         );
         if begins && !self.unsynced {
             // What fails late makes its own batch or its open transaction fail. A batch behind it
@@ -219,9 +222,7 @@ impl Session {
         self.send_after(intent, message);
         self.mark_dispatched(&mut runs);
         self.queue.push_back(Expected::Query { runs, at: 0 });
-        self.batch += 1;
-        self.unsynced = false;
-        self.batch_effects = false;
+        self.end_batch();
         Ok(())
     }
 
@@ -283,15 +284,10 @@ impl Session {
             self.refuse(refuse::several_statements(), false);
             return Ok(());
         }
-        let same_names = statement.opaque
-            || prepared
-                .names
-                .is_some_and(|names| names.still_hold_in(statement));
-        let permit = if same_names {
+        let permit = if prepared.means(statement) {
             self.permit(statement, values(&bind)).await?
         } else {
-            let gap = "what it names is no longer what it was prepared for";
-            self.permit_unknown(statement, gap, refuse::other_names())
+            self.permit_unknown(statement, refuse::OTHER_NAMES, refuse::other_names())
                 .await?
         };
         let permit = match permit {
@@ -304,7 +300,9 @@ impl Session {
         if self.skip != Skip::No {
             return Ok(());
         }
-        let portal = Arc::new(Portal::new(permit, bind.result_formats.clone(), false));
+        let late = late_names(&statement.kind).then_some(self.acts);
+        let portal = Portal::new(permit, bind.result_formats.clone(), false).bound(late);
+        let portal = Arc::new(portal);
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
         self.queue.push_back(Expected::Bind {
@@ -360,6 +358,12 @@ impl Session {
             self.refuse(refuse::no_such_portal(&name), false);
             return Ok(());
         };
+        if !portal.may_execute(self.acts)
+            && !self.shows_anything(&portal.permit.statement.operation)
+        {
+            self.refuse(refuse::late_names(), false);
+            return Ok(());
+        }
         let statement = &portal.permit.statement;
         let ends_transaction = matches!(statement.kind, Kind::Commit { .. });
         let effects = !statement.effects.read_only;
@@ -449,10 +453,16 @@ impl Session {
         }
         self.sockets.to_upstream.buffer().extend_from_slice(message);
         self.queue.push_back(Expected::Sync);
+        self.end_batch();
+        Ok(())
+    }
+
+    /// The message that ends a batch, and with it a transaction that no BEGIN opened, is sent.
+    fn end_batch(&mut self) {
+        self.batch += 1;
         self.unsynced = false;
         self.batch_effects = false;
-        self.batch += 1;
-        Ok(())
+        self.stale |= std::mem::take(&mut self.batch_meaning);
     }
 
     /// Waits until no run that can fail on our side is in flight, and what came of one that did is

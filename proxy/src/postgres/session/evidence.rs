@@ -349,6 +349,7 @@ impl Session {
         if effects.catalog || effects.settings || effects.temp || calls {
             self.stale = true;
             self.transaction_effects = true;
+            self.batch_meaning = true;
         }
         self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {

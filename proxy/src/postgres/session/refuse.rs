@@ -207,13 +207,31 @@ pub(super) fn several_statements() -> Refusal {
     )
 }
 
+/// What is not known about a prepared statement whose names have come to mean something else.
+pub(super) const OTHER_NAMES: &str =
+    "what the prepared statement names is no longer what it was prepared for";
+
 pub(super) fn other_names() -> Refusal {
+    Refusal::new(sqlstate::NOT_UNDERSTOOD, "other-names", OTHER_NAMES).hint("prepare it again")
+}
+
+pub(super) fn late_names() -> Refusal {
     Refusal::new(
         sqlstate::NOT_UNDERSTOOD,
-        "other-names",
-        "what the prepared statement names is no longer what it was prepared for",
+        "late-names",
+        "what the portal names may be another thing by now than when it was bound",
     )
-    .hint("prepare it again")
+    .hint("send the Execute of such a statement right behind its Bind")
+}
+
+/// EXECUTE and FETCH of which it is not known what they run.
+pub(super) fn unclear_name(what: &str) -> Refusal {
+    Refusal::new(
+        sqlstate::NOT_UNDERSTOOD,
+        "unclear-name",
+        format!("EXECUTE and FETCH {what} are not understood"),
+    )
+    .hint("use the extended protocol, or send the statement plain")
 }
 
 pub(super) fn aborted() -> Refusal {

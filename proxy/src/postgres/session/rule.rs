@@ -52,13 +52,30 @@ impl Session {
         &mut self,
         statement: &Arc<Statement>,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
+        if statement.source.index > 0 {
+            let refusal = refuse::unclear_name("behind other statements of the same text");
+            let gap = "statements before it may change what stands behind the name";
+            return self.permit_unknown(statement, gap, refusal).await;
+        }
         let inner = match &statement.kind {
-            Kind::Execute { name } => {
+            Kind::Execute {
+                arguments: true, ..
+            } => {
+                let refusal = refuse::unclear_name("with arguments");
+                let gap = "what the arguments of EXECUTE do is not understood";
+                return self.permit_unknown(statement, gap, refusal).await;
+            }
+            Kind::Execute { name, .. } => {
                 let absent = refuse::no_such_statement(name);
                 match self.named_statement(name).await? {
                     None => return self.permit_nameless(statement, absent).await,
                     Some(prepared) => match self.understand_prepared(&prepared).await? {
                         Ok(script) => match script.statements.as_slice() {
+                            [one] if !prepared.means(one) => {
+                                let gap = refuse::OTHER_NAMES;
+                                let refusal = refuse::other_names();
+                                return self.permit_unknown(statement, gap, refusal).await;
+                            }
                             [one] => Arc::clone(one),
                             _ => return Ok(Err(refuse::several_statements())),
                         },

@@ -161,7 +161,8 @@ impl Session {
         }
         if status == b'I' && self.transaction_effects {
             self.stale = true;
-            self.transaction_effects = false;
+            // What is under way behind it may be another transaction with effects of its own.
+            self.transaction_effects = !self.queue.is_empty();
         }
         if status == b'E' {
             self.stale |= self.transaction_effects;

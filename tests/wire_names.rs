@@ -1,0 +1,193 @@
+//! What a name stands for is settled by the server later than by the proxy: portals of statements that
+//! name things when they run, settings that the end of a batch takes back, EXECUTE.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+use std::sync::MutexGuard;
+
+use chaperone_test_support::wire::frontend::*;
+use chaperone_test_support::wire::rig::Rig;
+use chaperone_test_support::wire::{Step, Transcript};
+
+fn rig() -> MutexGuard<'static, Rig> {
+    Rig::take(env!("CARGO_BIN_EXE_chaperone"))
+}
+
+fn unsynced(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+}
+
+/// Plays the steps under the policies; what is masked there must not show, nor rows be gone.
+fn stays_hidden(steps: &[Step]) -> Transcript {
+    let rig = rig();
+    let before = rig.items();
+    let said = rig.ruled().play(steps);
+    assert!(!said.to_string().contains("900-11"), "{said}");
+    assert_eq!(before, rig.items(), "{said}");
+    said
+}
+
+#[test]
+fn a_portal_of_execute_runs_what_it_was_bound_for_or_nothing() {
+    for other in ["DELETE FROM item", "SELECT name || ssn FROM patient"] {
+        let said = stays_hidden(&[
+            Step::Send(query("BEGIN")),
+            Step::Ready(1),
+            Step::Send(
+                [
+                    parse("s", "SELECT 'x'::text", &[]),
+                    parse("e", "EXECUTE s", &[]),
+                    bind("p", "e", &[], 0),
+                    sync(),
+                ]
+                .concat(),
+            ),
+            Step::Ready(1),
+            Step::Send(query("DEALLOCATE s")),
+            Step::Ready(1),
+            Step::Send([parse("s", other, &[]), sync()].concat()),
+            Step::Ready(1),
+            Step::Send([execute("p", 0), sync()].concat()),
+            Step::Ready(1),
+            Step::Send(query("COMMIT")),
+            Step::Ready(1),
+        ]);
+        assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+    }
+}
+
+#[test]
+fn a_portal_of_fetch_reads_the_cursor_that_it_was_bound_for_or_nothing() {
+    let said = stays_hidden(&[
+        Step::Send(query("BEGIN")),
+        Step::Ready(1),
+        Step::Send(query("DECLARE c CURSOR FOR SELECT body FROM item")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                parse("f", "FETCH ALL FROM c", &[]),
+                bind("p", "f", &[], 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+        Step::Send(query("CLOSE c")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                parse("", "SELECT ssn FROM patient", &[]),
+                bind("c", "", &[], 0),
+                execute("p", 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+    ]);
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+}
+
+#[test]
+fn execute_and_fetch_right_behind_their_bind_are_what_they_were() {
+    let said = rig().ruled().play(&[
+        Step::Send([parse("s", "SELECT 'x'::text", &[]), sync()].concat()),
+        Step::Ready(1),
+        Step::Send([unsynced("EXECUTE s"), sync()].concat()),
+        Step::Ready(1),
+        Step::Send(query("EXECUTE s")),
+        Step::Ready(1),
+        Step::Send(query("BEGIN")),
+        Step::Ready(1),
+        Step::Send(query("DECLARE c CURSOR FOR SELECT id FROM item")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                parse("f", "FETCH 2 FROM c", &[]),
+                bind("", "f", &[], 0),
+                describe_portal(""),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+    ]);
+    assert!(said.sqlstates().is_empty(), "{said}");
+    assert_eq!(said.all("DataRow").len(), 4, "{said}");
+}
+
+#[test]
+fn arguments_of_execute_are_decided_too() {
+    let argument = "query_to_xml('select ssn from patient', true, false, '')::text";
+    let said = stays_hidden(&[
+        Step::Send([parse("w", "SELECT $1::text", &[]), sync()].concat()),
+        Step::Ready(1),
+        Step::Send(query(&format!("EXECUTE w({argument})"))),
+        Step::Ready(1),
+        Step::Send(query("EXECUTE w('plain')")),
+        Step::Ready(1),
+    ]);
+    assert_eq!(said.sqlstates(), ["0A000", "0A000"], "{said}");
+}
+
+#[test]
+fn execute_behind_another_statement_of_its_text_is_not_understood() {
+    let said = stays_hidden(&[
+        Step::Send([parse("s", "SELECT 'x'::text", &[]), sync()].concat()),
+        Step::Ready(1),
+        Step::Send(query(
+            "DEALLOCATE s; PREPARE s AS DELETE FROM item; EXECUTE s",
+        )),
+        Step::Ready(1),
+    ]);
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+}
+
+#[test]
+fn what_the_end_of_a_batch_takes_back_does_not_govern_the_next() {
+    let hidden = "SELECT '\\', ', name || ssn FROM patient --'";
+    let again = |end: Vec<u8>| {
+        vec![
+            Step::Send(query("SET standard_conforming_strings = off")),
+            Step::Ready(1),
+            Step::Send(
+                [
+                    unsynced("SET LOCAL standard_conforming_strings = on"),
+                    unsynced("SELECT id FROM item LIMIT 1"),
+                    end,
+                    query(hidden),
+                ]
+                .concat(),
+            ),
+            Step::Ready(2),
+        ]
+    };
+    stays_hidden(&again(sync()));
+    stays_hidden(&again(query("SELECT 1")));
+}
+
+#[test]
+fn what_an_error_takes_back_does_not_govern_the_next_batch() {
+    let hidden = "SELECT '\\', ', name || ssn FROM patient --'";
+    stays_hidden(&[
+        Step::Send(query("SET standard_conforming_strings = off")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                unsynced("SET standard_conforming_strings = on"),
+                unsynced("SELECT id FROM item LIMIT 1"),
+                unsynced("SELECT 1/0"),
+                sync(),
+                unsynced(hidden),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(2),
+    ]);
+}
