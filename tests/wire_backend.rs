@@ -57,6 +57,19 @@ fn a_backend_that_is_told_to_stop() {
 }
 
 #[test]
+fn a_backend_that_is_killed_in_the_middle_of_a_row() {
+    let rig = rig();
+    let mut wire = rig.open();
+    wire.send(&query("SELECT * FROM big")).unwrap();
+    // Nobody reads, so the server waits with half of the rows in the sockets.
+    thread::sleep(Duration::from_millis(500));
+    signal(wire.key.0, "KILL");
+    let said = wire.play(&[Step::End]);
+    let end = said.0.iter().rev().take(2).cloned().collect::<String>();
+    assert!(end.contains("08006"), "{end}");
+}
+
+#[test]
 fn a_server_that_starts_again() {
     let rig = rig();
     let mut idle = rig.open();

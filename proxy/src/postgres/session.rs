@@ -46,7 +46,7 @@ use super::{
     queue::Expected,
     refusal::{Refusal, sqlstate},
     shared::{Backend, Shared},
-    sockets::Sockets,
+    sockets::{HIGH_WATER, Sockets},
     startup::CancelKey,
     upstream,
 };
@@ -159,6 +159,8 @@ pub(crate) struct Session {
     /// The batch that is being sent may change how statements are understood. Its end may undo that,
     /// so what comes behind it is looked at anew.
     batch_meaning: bool,
+    /// Why the session cannot go on, where that turned out in the middle of something.
+    broken: Option<End>,
     /// Messages of the client that may change what names stand for, counted.
     acts: u64,
     put_off: PutOff,
@@ -243,6 +245,7 @@ impl Session {
             fail_transaction: false,
             transaction_effects: false,
             batch_meaning: false,
+            broken: None,
             acts: 0,
             put_off: PutOff::default(),
             block_ended: false,
@@ -413,8 +416,8 @@ impl Session {
     fn ready_for_client(&self) -> bool {
         self.cancelling.is_none()
             && self.queue.len() < QUEUED
-            && self.sockets.to_upstream.len() < super::sockets::HIGH_WATER
-            && self.sockets.to_client.len() < super::sockets::HIGH_WATER
+            && self.sockets.to_upstream.len() < HIGH_WATER
+            && self.sockets.to_client.len() < HIGH_WATER
     }
 
     /// Nothing is under way.
@@ -440,7 +443,13 @@ impl Session {
             }
         }
         self.handle_upstream()?;
-        if self.sockets.upstream_ended && self.sockets.from_upstream.is_empty() {
+        if let Some(end) = self.broken.take() {
+            return Err(end);
+        }
+        // What is left of it is the beginning of a message that will never come.
+        let stopped_by_client = self.sockets.to_client.len() >= HIGH_WATER;
+        let left = !self.sockets.from_upstream.is_empty();
+        if self.sockets.upstream_ended && !(left && stopped_by_client) {
             return Err(End::Backend);
         }
         Ok(())

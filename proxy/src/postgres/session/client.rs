@@ -458,7 +458,7 @@ impl Session {
     }
 
     /// The message that ends a batch, and with it a transaction that no BEGIN opened, is sent.
-    fn end_batch(&mut self) {
+    pub(super) fn end_batch(&mut self) {
         self.batch += 1;
         self.unsynced = false;
         self.batch_effects = false;

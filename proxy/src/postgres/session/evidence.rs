@@ -24,6 +24,7 @@ use crate::{
         refusal::{Refusal, sqlstate},
         run::{Evidence, Run},
         shared::ActiveSet,
+        sockets::HIGH_WATER,
     },
 };
 
@@ -464,7 +465,8 @@ impl Session {
     /// Decides what of the output may go: everything up to here needs what was recorded last, but
     /// an answer without a record is held, or gets its intent recorded once it outgrows the buffer.
     pub(super) fn settle_output(&mut self) {
-        let limit = self.shared.rules.result_buffer;
+        // The backend is not read beyond HIGH_WATER, so more could never come together.
+        let limit = self.shared.rules.result_buffer.min(HIGH_WATER / 2);
         let outgrown = self.sockets.to_client.unmarked() > limit;
         let open = match self.queue.front_mut() {
             Some(Expected::Execute { run, .. }) => Some(run),
@@ -478,8 +480,11 @@ impl Session {
         if deferred {
             match self.intend_front() {
                 Ok(seq) => self.evidence = Some(seq),
-                // The log has failed: nothing is marked, and the next turn ends the session.
-                Err(_) => return,
+                // The log takes nothing, so nothing more may go.
+                Err(end) => {
+                    self.broken = Some(end);
+                    return;
+                }
             }
         }
         self.sockets.to_client.mark(self.evidence);

@@ -103,9 +103,7 @@ impl Session {
             self.queue.push_back(Expected::Sync);
         }
         if simple {
-            self.batch += 1;
-            self.unsynced = false;
-            self.batch_effects = false;
+            self.end_batch();
         } else {
             self.unsynced = true;
             self.skip = Skip::Server;

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Step, Transcript, VERSION_3_0, Wire, frontend};
 use crate::error::Result;
@@ -19,6 +20,11 @@ pub const DATABASE: &str = "wire";
 pub const ROLE: &str = "app";
 /// The token that gets in.
 pub const TOKEN: &str = "token-of-the-wire-tests";
+
+const PARAMETERS: [(&str, &str); 2] = [("user", ROLE), ("database", DATABASE)];
+
+/// How long a server may take to come back after one of its processes was killed.
+const RECOVERY: Duration = Duration::from_secs(60);
 
 /// What the tables hold, for the configuration.
 pub const LABELS: &str = "\"public.item\" = \"clear\"\n\"public.big\" = \"clear\"\n\
@@ -133,10 +139,23 @@ impl Rig {
     /// # Panics
     /// The server is gone.
     pub fn reset(&self) {
-        let mut wire = Wire::connect(self.postgres.port()).unwrap();
-        enter(&mut wire);
+        let mut wire = self.recovered();
         let said = wire.ask(&frontend::query(RESET));
         assert!(said.sqlstates().is_empty(), "{said}");
+    }
+
+    /// A session with the server, which may be recovering from what a test did to it.
+    fn recovered(&self) -> Wire {
+        let until = Instant::now() + RECOVERY;
+        loop {
+            let mut wire = Wire::connect(self.postgres.port()).unwrap();
+            let said = wire.login(VERSION_3_0, &PARAMETERS, TOKEN).unwrap();
+            if said.0.last().is_some_and(|line| line == "ReadyForQuery I") {
+                return wire;
+            }
+            assert!(Instant::now() < until, "{said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The ids in `item`, as the server has them.
@@ -233,8 +252,7 @@ impl Rig {
 }
 
 fn enter(wire: &mut Wire) {
-    let parameters = [("user", ROLE), ("database", DATABASE)];
-    let said = wire.login(VERSION_3_0, &parameters, TOKEN).unwrap();
+    let said = wire.login(VERSION_3_0, &PARAMETERS, TOKEN).unwrap();
     assert_eq!(
         said.0.last().map(String::as_str),
         Some("ReadyForQuery I"),

@@ -96,12 +96,32 @@ impl Session {
     pub(super) fn run_fails(&mut self, refusal: Refusal) {
         self.stale = true;
         let mut refusal = refusal;
+        let mut foreseen = true;
         if let Ok(run) = self.current(backend::DATA_ROW) {
             refusal = refusal.request(run.permit.request);
             run.failed = Some(refusal.clone());
+            foreseen = run.permit.may_fail_late();
+        }
+        if !foreseen && self.more_is_sent() {
+            // What is behind it has not waited, and may have effects that an error would deny.
+            self.broken = Some(End::Told(refusal));
+            return;
         }
         // Rows that were allowed stay; nothing else of this answer has been appended since.
         self.fail_late(&refusal);
+    }
+
+    /// Whether statements are at the backend behind the run at the head, or the next batch is.
+    fn more_is_sent(&self) -> bool {
+        self.queue.iter().skip(1).any(|expected| {
+            matches!(
+                expected,
+                Expected::Query { .. }
+                    | Expected::Execute { .. }
+                    | Expected::Bind { .. }
+                    | Expected::Parse
+            )
+        })
     }
 
     pub(super) fn on_suspended(&mut self, message: &[u8]) -> Result<(), End> {

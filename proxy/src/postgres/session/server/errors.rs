@@ -253,9 +253,14 @@ impl Session {
     }
 }
 
-/// The whole of an error, for the sealed part of its record.
+/// So much of an error's text is recorded: it can quote a value of any size.
+const MOST_TEXT: usize = 16 << 10;
+
+/// An error's text, for the sealed part of its record.
 fn text_of(body: &[u8]) -> String {
-    body.split(|&byte| byte == 0)
+    let recorded = body.get(..MOST_TEXT).unwrap_or(body);
+    recorded
+        .split(|&byte| byte == 0)
         .filter(|field| !field.is_empty())
         .map(|field| String::from_utf8_lossy(field).into_owned())
         .collect::<Vec<_>>()
