@@ -35,16 +35,18 @@ pub async fn connect(config: &Config, tls: Tls) -> Result<Session, tokio_postgre
     let connection = tokio::spawn(async move {
         loop {
             let message = std::future::poll_fn(|task| connection.poll_message(task)).await;
-            let text = match message {
-                Some(Ok(AsyncMessage::Notice(notice))) => format!("{notice:?}"),
+            let (text, ended) = match message {
+                Some(Ok(AsyncMessage::Notice(notice))) => (format!("{notice:?}"), false),
                 Some(Ok(_)) => continue,
-                Some(Err(error)) => format!("{error:?}"),
+                // A connection that has failed fails again whenever it is asked.
+                Some(Err(error)) => (format!("{error:?}"), true),
                 None => return,
             };
-            heard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(text);
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.push(text);
+            if ended {
+                return;
+            }
         }
     });
     Ok(Session {
