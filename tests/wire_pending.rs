@@ -128,3 +128,65 @@ fn a_prepared_statement_does_not_run_under_the_labels_of_another_table() {
     assert_eq!(said.all("DataRow").len(), 0, "{said}");
     rig.direct().ask(&query("DROP SCHEMA hidden CASCADE"));
 }
+
+/// The server goes by the catalog as it is, and such a transaction sees the one of its start.
+#[test]
+fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
+    let rig = Rig::take(CHAPERONE);
+    let labels = rig::LABELS.replace(
+        "[targets.functions]",
+        "\"public.shown\" = \"clear\"\n[targets.functions]",
+    );
+    let proxy = Chaperone::options(CHAPERONE)
+        .target(
+            &rig.postgres,
+            rig::DATABASE,
+            &[(rig::ROLE, &["testers"])],
+            &labels,
+        )
+        .identity("tester", rig::TOKEN, &["testers"], "testing")
+        .policy("allow-all", policies::example("allow-all").unwrap(), "")
+        .policy(
+            "phi-masking",
+            policies::example("phi-masking").unwrap(),
+            rig::MASKS,
+        )
+        .start()
+        .unwrap();
+    let of = |table: &str, column: &str| {
+        query(&format!(
+            "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"
+        ))
+    };
+    for begin in [
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+        "BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    ] {
+        rig.direct().ask(&of("item", "body"));
+        let mut wire = Rig::through(&proxy);
+        wire.ask(&query("SELECT v FROM shown"));
+        for statement in begin.split("; ") {
+            wire.ask(&query(statement));
+        }
+        // Settles the transaction's snapshot, whatever comes of it.
+        wire.ask(&query("SAVEPOINT s"));
+        wire.ask(&query("SELECT id FROM item"));
+        wire.ask(&query("ROLLBACK TO s"));
+        rig.direct().ask(&of("patient", "ssn"));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let said = wire.ask(&query("SELECT v FROM shown"));
+        assert!(!said.to_string().contains("900-11"), "{begin}: {said}");
+        assert_eq!(said.sqlstates(), ["0A000"], "{begin}: {said}");
+        wire.ask(&query("ROLLBACK"));
+        // Outside of a block each statement sees what is.
+        let said = wire.ask(&query("SET default_transaction_isolation = serializable"));
+        assert!(said.sqlstates().is_empty(), "{said}");
+        let said = wire.ask(&query("SELECT id FROM item"));
+        assert_eq!(said.all("DataRow").len(), 5, "{said}");
+        wire.ask(&query("BEGIN"));
+        let said = wire.ask(&query("SELECT id FROM item"));
+        assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+    }
+    rig.direct().ask(&query("DROP VIEW shown"));
+}

@@ -371,6 +371,9 @@ pub struct SessionView {
     pub superuser: bool,
     /// `server_version_num`.
     pub version: u32,
+    /// Transactions see all data, the catalog's too, as it was at their start, while the server
+    /// resolves names by the catalog as it is: `transaction_isolation` is above read committed.
+    pub is_frozen: bool,
     /// Settings that change how SQL is read, as (name, value).
     pub settings: Vec<(String, String)>,
 }
@@ -385,6 +388,7 @@ impl Default for SessionView {
             login: String::new(),
             superuser: false,
             version: 150_000,
+            is_frozen: false,
             settings: Vec::new(),
         }
     }

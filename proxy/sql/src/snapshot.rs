@@ -316,6 +316,10 @@ impl Snapshot {
             login: setting("session_user").unwrap_or_default().to_owned(),
             superuser: setting("is_superuser") == Some("on"),
             version,
+            is_frozen: !matches!(
+                setting("transaction_isolation"),
+                Some("read committed" | "read uncommitted")
+            ),
             settings: settings.cloned().collect(),
         })
     }

@@ -142,7 +142,7 @@ pub(super) const SEARCH_PATH: &str = "SELECT s.name::pg_catalog.text FROM pg_cat
 /// Settings that change how a text is read.
 pub(super) const SETTINGS: &str = "SELECT s.name, pg_catalog.current_setting(s.name, true) FROM pg_catalog.unnest(\
          '{client_encoding,server_encoding,standard_conforming_strings,backslash_quote,\
-         transform_null_equals,array_nulls,restrict_nonsystem_relation_kind,\
+         transaction_isolation,transform_null_equals,array_nulls,restrict_nonsystem_relation_kind,\
          server_version_num,is_superuser}'::pg_catalog.text[]) AS s(name) \
          UNION ALL SELECT 'current_user'::pg_catalog.text, CURRENT_USER::pg_catalog.text \
          UNION ALL SELECT 'session_user'::pg_catalog.text, SESSION_USER::pg_catalog.text \

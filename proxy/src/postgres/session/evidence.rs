@@ -354,10 +354,14 @@ impl Session {
         }
         self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {
-            chaperone_sql::Kind::Begin => self.block_opened = true,
-            chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {
-                self.stale |= self.transaction_effects;
+            chaperone_sql::Kind::Begin => {
+                self.block_opened = true;
+                self.stale |= names_isolation(&statement.operation.text);
             }
+            chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {
+                self.stale |= self.transaction_effects || self.sees_frozen();
+            }
+            chaperone_sql::Kind::Commit { .. } => self.stale |= self.sees_frozen(),
             _ => {}
         }
     }
@@ -589,4 +593,10 @@ fn module_answer(
         }
     }
     clear
+}
+
+/// Whether a BEGIN may set how much of the catalog its transaction sees.
+fn names_isolation(begin: &str) -> bool {
+    let begin = begin.to_ascii_lowercase();
+    begin.contains("isolation")
 }

@@ -29,6 +29,13 @@ impl Script {
             free: false,
         }
     }
+
+    /// The same, with one more thing that is not known about its statements.
+    fn with_gap(&self, gap: &'static str) -> Arc<Self> {
+        let statements = self.statements.iter();
+        let statements = statements.map(|one| Arc::new(one.with_gap(gap))).collect();
+        Arc::new(Self::new(self.text.clone(), statements))
+    }
 }
 
 /// Why a text has no meaning here.
@@ -45,12 +52,38 @@ pub(super) enum Unreadable {
 /// What is not known about a statement in a role that the session has taken on.
 const FOREIGN_ROLE: &str = "the role at the backend is not the one that the session was granted";
 
+/// What is not known about a statement in a transaction that sees the catalog of its start.
+const FROZEN: &str = "a REPEATABLE READ or SERIALIZABLE transaction does not show what others have \
+                      made of the catalog since its start; use READ COMMITTED";
+
 /// So often a text is looked at again because somebody is changing what it names.
 const MOST_WAITS: usize = 3;
 
 impl Session {
-    /// Understands a text. Remembers it as long as nothing that its meaning depends on changes.
+    /// Understands a text.
     pub(super) async fn understand(
+        &mut self,
+        text: &[u8],
+    ) -> Result<Result<Arc<Script>, Unreadable>, End> {
+        match self.understand_by_catalog(text).await? {
+            Ok(script) if !script.free && self.sees_frozen() && self.in_transaction() => {
+                Ok(Ok(script.with_gap(FROZEN)))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Whether the catalog was seen as it was at a transaction's start. Others may have changed it
+    /// since, and the backend goes by what they made of it.
+    pub(super) fn sees_frozen(&self) -> bool {
+        self.ground
+            .as_ref()
+            .is_some_and(|ground| ground.view.is_frozen)
+    }
+
+    /// Understands a text by the catalog as the session sees it. Remembers it as long as nothing
+    /// that its meaning depends on changes.
+    async fn understand_by_catalog(
         &mut self,
         text: &[u8],
     ) -> Result<Result<Arc<Script>, Unreadable>, End> {
@@ -157,9 +190,7 @@ impl Session {
             other => return Ok(other),
         };
         let gap = "a parameter is of a type that is not PostgreSQL's own; leave its type open";
-        let statements = script.statements.iter();
-        let statements = statements.map(|one| Arc::new(one.with_gap(gap))).collect();
-        Ok(Ok(Arc::new(Script::new(script.text.clone(), statements))))
+        Ok(Ok(script.with_gap(gap)))
     }
 
     /// Understands a statement once more, against the catalog and the session as they are at this
