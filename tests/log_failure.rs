@@ -122,16 +122,21 @@ fn a_full_disk_ends_everything_and_a_restart_mends_it() {
         ids = ward::ids(&ward::words(&ward::approvals(&proxy, APPROVER, &["list"])));
         !ids.is_empty()
     });
+    // Longer than what travels with one record. What is asked again needs no new decision.
+    let long = "SELECT id, repeat('x', 1000) FROM import_locked, generate_series(1, 3000);";
+    let mut longer = dba();
+    has(&ask(&mut longer, long), "(3000 rows)");
     let mut holder = POSTGRES.superuser(DATABASE).session().unwrap();
     let lock = "BEGIN;\nLOCK TABLE import_locked;";
     has(&ask(&mut holder, lock), "LOCK");
     let mut running = dba();
     running.send("SELECT id FROM import_locked;").unwrap();
+    longer.send(long).unwrap();
     let waiting = || {
         let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        POSTGRES.value(DATABASE, sql).unwrap() != "0"
+        POSTGRES.value(DATABASE, sql).unwrap() == "2"
     };
-    ward::wait_for("the statement", waiting);
+    ward::wait_for("the statements", waiting);
 
     limit_files(&proxy, ROOM);
     let mut writer = dba();
@@ -141,6 +146,11 @@ fn a_full_disk_ends_everything_and_a_restart_mends_it() {
     // What was under way comes to its end, and is withheld.
     has(&ask(&mut holder, "COMMIT;"), "COMMIT");
     let said = running
+        .wait(PATIENCE)
+        .unwrap_or_else(|error| error.to_string());
+    has(&said, "58030");
+    assert!(!said.contains("12345"), "{said}");
+    let said = longer
         .wait(PATIENCE)
         .unwrap_or_else(|error| error.to_string());
     has(&said, "58030");
@@ -177,7 +187,7 @@ fn a_full_disk_ends_everything_and_a_restart_mends_it() {
         &late.run("SELECT 1").unwrap().text(),
         "audit log cannot be written",
     );
-    drop((idle, open, held, running, writer));
+    drop((idle, open, held, running, longer, writer));
     drop(proxy);
     let proxy = start(folder.path());
     // Nothing happened that the log does not know of.

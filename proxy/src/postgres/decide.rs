@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     disclosure::{self, Reach},
     mask::{RowPlan, Rule},
+    portal::Shape,
     protocol::ColumnDescription,
     refusal::{Refusal, sqlstate},
 };
@@ -60,8 +61,6 @@ pub(crate) struct Statement {
     width_known: bool,
     /// Its record, once there is one.
     pub(crate) recorded: OnceLock<Seq>,
-    /// The columns of its answer, once the backend has described them; formats do not count.
-    pub(crate) shape: OnceLock<Arc<[ColumnDescription]>>,
     reach: OnceLock<Reach>,
     memo: Mutex<Option<Memo>>,
     planned: Mutex<Option<Planned>>,
@@ -69,6 +68,7 @@ pub(crate) struct Statement {
 
 /// The plan of a portal's rows, for the next one that is the same.
 struct Planned {
+    shape: Shape,
     ruling: Arc<Ruling>,
     formats: Vec<i16>,
     plan: Arc<RowPlan>,
@@ -117,7 +117,6 @@ impl Statement {
             columns,
             width_known,
             recorded: OnceLock::new(),
-            shape: OnceLock::new(),
             reach: OnceLock::new(),
             memo: Mutex::new(None),
             planned: Mutex::new(None),
@@ -181,7 +180,6 @@ impl Statement {
             columns: self.columns.clone(),
             width_known: self.width_known,
             recorded: OnceLock::new(),
-            shape: OnceLock::new(),
             reach: OnceLock::new(),
             memo: Mutex::new(None),
             planned: Mutex::new(None),
@@ -485,36 +483,38 @@ impl Permit {
         }
     }
 
-    /// The same where the statement's columns are known already; `None` where they are not.
+    /// The same where the columns are known already and cannot be others by now.
     pub(crate) fn known_row_plan(
         &self,
+        shape: &Shape,
         formats: &[i16],
         has_hash_key: bool,
         caller: &Arc<Caller>,
-    ) -> Option<Result<Arc<RowPlan>, Refusal>> {
-        let shape = self.statement.shape.get()?;
+    ) -> Result<Arc<RowPlan>, Refusal> {
         let remembered = self.ruling.as_ref().map(|(ruling, _)| ruling);
         let planned = &self.statement.planned;
         let mut planned = planned.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = planned.as_ref()
             && remembered.is_some_and(|ruling| Arc::ptr_eq(&known.ruling, ruling))
+            && Arc::ptr_eq(&known.shape, shape)
             && known.formats == formats
         {
-            return Some(Ok(Arc::clone(&known.plan)));
+            return Ok(Arc::clone(&known.plan));
         }
         let plan = match self.predicted_plan(shape, formats, has_hash_key) {
             Ok(plan) => Arc::new(plan),
             Err(_) => {
                 let plan = self.row_plan(shape, formats, has_hash_key, caller);
-                return Some(plan.map(Arc::new));
+                return plan.map(Arc::new);
             }
         };
         *planned = remembered.map(|ruling| Planned {
             ruling: Arc::clone(ruling),
+            shape: Arc::clone(shape),
             formats: formats.to_vec(),
             plan: Arc::clone(&plan),
         });
-        Some(Ok(plan))
+        Ok(plan)
     }
 
     fn predicted_plan(

@@ -12,6 +12,7 @@ use super::{
     decide::{Permit, Statement},
     mask::RowPlan,
     meaning,
+    protocol::ColumnDescription,
     refusal::Refusal,
 };
 
@@ -27,7 +28,14 @@ pub(crate) struct Prepared {
     pub(crate) misread: Option<String>,
     /// What its names stood for when it was prepared; `None` where that could not be told.
     pub(crate) names: Option<Names>,
+    /// The columns of its answer, once the backend has described them; formats do not count. The
+    /// backend refuses to run it when they change, which does not hold for another statement of the
+    /// same text.
+    pub(crate) shape: OnceLock<Shape>,
 }
+
+/// Columns of an answer.
+pub(crate) type Shape = Arc<[ColumnDescription]>;
 
 impl Prepared {
     /// Whether its names stand for the same in the statement that its text is understood as now.
@@ -63,6 +71,8 @@ impl Names {
 /// A portal: a bound statement with the permit that it was bound under.
 pub(crate) struct Portal {
     pub(crate) permit: Arc<Permit>,
+    /// What it was bound from.
+    pub(crate) of: Option<Arc<Prepared>>,
     /// Result formats of its Bind.
     pub(crate) formats: Vec<i16>,
     /// What leaves of each row, or why nothing does; empty until its columns are known.
@@ -80,7 +90,7 @@ pub(crate) struct Portal {
 
 /// Whether the backend looks up what a statement names when it is executed, and not when it is
 /// planned: all but queries and changes of rows.
-pub(crate) fn late_names(kind: &Kind) -> bool {
+fn late_names(kind: &Kind) -> bool {
     !matches!(kind, Kind::Query | Kind::Modify { .. } | Kind::Empty)
         && !kind.is_transaction_control()
 }
@@ -89,6 +99,7 @@ impl Portal {
     pub(crate) fn new(permit: Arc<Permit>, formats: Vec<i16>, held: bool) -> Self {
         Self {
             permit,
+            of: None,
             formats,
             plan: OnceLock::new(),
             rows: AtomicU64::new(0),
@@ -99,10 +110,13 @@ impl Portal {
         }
     }
 
-    /// See [`late_names`].
-    pub(crate) fn bound(mut self, act: Option<u64>) -> Self {
-        self.bound = act;
-        self
+    /// Of a Bind, which was the session's act number `act`.
+    pub(crate) fn bound(self, of: Arc<Prepared>, kind: &Kind, act: u64) -> Self {
+        Self {
+            of: Some(of),
+            bound: late_names(kind).then_some(act),
+            ..self
+        }
     }
 
     /// Whether its names stand for what they stood for at its Bind: the Execute that is the

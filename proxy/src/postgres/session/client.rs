@@ -1,6 +1,9 @@
 //! What the client sends, message by message.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use chaperone_contract::Value;
@@ -15,7 +18,7 @@ use super::{
 use crate::postgres::{
     decide::Permit,
     names::Found,
-    portal::{Names, Portal, Prepared, late_names},
+    portal::{Names, Portal, Prepared},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
@@ -236,6 +239,7 @@ impl Session {
                 text: Bytes::copy_from_slice(text),
                 foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
                 misread: None,
+                shape: OnceLock::new(),
                 names: match self.understand(text).await? {
                     Ok(script) => script.statements.first().map(|only| Names::of(only)),
                     Err(_) => None,
@@ -300,8 +304,8 @@ impl Session {
         if self.skip != Skip::No {
             return Ok(());
         }
-        let late = late_names(&statement.kind).then_some(self.acts);
-        let portal = Portal::new(permit, bind.result_formats.clone(), false).bound(late);
+        let portal = Portal::new(permit, bind.result_formats.clone(), false);
+        let portal = portal.bound(Arc::clone(&prepared), &statement.kind, self.acts);
         let portal = Arc::new(portal);
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
@@ -319,7 +323,8 @@ impl Session {
         let has_key = self.shared.hash_key.is_some();
         let caller = &self.grounds.caller;
         let permit = &portal.permit;
-        if let Some(plan) = permit.known_row_plan(&portal.formats, has_key, caller) {
+        if let Some(shape) = portal.of.as_ref().and_then(|of| of.shape.get()) {
+            let plan = permit.known_row_plan(shape, &portal.formats, has_key, caller);
             let _ = portal.plan.set(plan);
             return;
         }

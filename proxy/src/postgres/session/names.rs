@@ -1,6 +1,6 @@
 //! Names that SQL statements give and take.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chaperone_sql::Kind;
@@ -35,6 +35,7 @@ impl Session {
                     foreign_types: false,
                     misread: None,
                     names: Some(Names::of(statement)),
+                    shape: OnceLock::new(),
                 });
                 self.statements
                     .set(name.clone().into_bytes(), Some(prepared));

@@ -4,7 +4,7 @@
 //! of any origin as it is, has no use for facts: what is not understood runs then, and as the
 //! backend alone would run it. For all other sets it is refused, as if this were not here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chaperone_contract::{Context, Operation};
@@ -57,6 +57,7 @@ impl Session {
             foreign_types: false,
             misread: Some(gap),
             names: None,
+            shape: OnceLock::new(),
         })
     }
 

@@ -215,7 +215,6 @@ impl Session {
                     return Err(unexpected(backend::ROW_DESCRIPTION, None));
                 };
                 let described = run.describe(&columns, &[], has_key, caller);
-                let _ = run.permit.statement.shape.set(columns.into());
                 run.begun = true;
                 match described {
                     Ok(()) => self.relay(message),
@@ -228,7 +227,9 @@ impl Session {
                     .permit
                     .row_plan(&columns, &portal.formats, has_key, caller);
                 let _ = portal.plan.set(plan.map(Arc::new));
-                let _ = portal.permit.statement.shape.set(columns.into());
+                if let Some(prepared) = &portal.of {
+                    let _ = prepared.shape.set(columns.into());
+                }
                 self.queue.pop_front();
                 Ok(())
             }

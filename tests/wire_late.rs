@@ -1,0 +1,182 @@
+//! Reads that fail on the proxy's side when the server is content already: what is told of them must be
+//! true of everything that was sent behind them.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops where something is not as it should be"
+)]
+
+#[path = "common/guest.rs"]
+mod guest;
+
+use std::path::PathBuf;
+use std::sync::{LazyLock, MutexGuard};
+
+use chaperone_test_support::chaperone::ChaperoneOptions;
+use chaperone_test_support::wire::frontend::*;
+use chaperone_test_support::wire::rig::{self, Rig};
+use chaperone_test_support::wire::{Step, Transcript, Wire};
+use chaperone_test_support::{Chaperone, policies};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
+
+/// A policy that limits as the statement's text tells it to.
+static WHIMS: LazyLock<PathBuf> =
+    LazyLock::new(|| guest::build("whims", "whims", include_str!("common/whims.rs")));
+
+fn rig() -> MutexGuard<'static, Rig> {
+    Rig::take(BINARY)
+}
+
+fn whims(rig: &Rig) -> ChaperoneOptions {
+    Chaperone::options(BINARY)
+        .target(
+            &rig.postgres,
+            rig::DATABASE,
+            &[(rig::ROLE, &["testers"])],
+            rig::LABELS,
+        )
+        .identity("tester", rig::TOKEN, &["testers"], "testing")
+        .policy("whims", &*WHIMS, "")
+}
+
+fn unsynced(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+}
+
+/// A session that knows the catalog of this moment, right before somebody adds a column to `item`.
+fn before_a_change(rig: &Rig) -> Wire {
+    let mut wire = rig.ruled();
+    let said = wire.ask(&query("SELECT *, 1 FROM item"));
+    assert_eq!(said.all("DataRow").len(), 5, "{said}");
+    rig.direct()
+        .ask(&query("ALTER TABLE item ADD COLUMN more int"));
+    wire
+}
+
+fn without_the_change(rig: &Rig) {
+    rig.direct()
+        .ask(&query("ALTER TABLE item DROP COLUMN more"));
+}
+
+/// A client that was told of an error and goes on has to find nothing done.
+#[track_caller]
+fn told_the_truth(rig: &Rig, said: &Transcript) {
+    let done = rig.items().contains("77");
+    let goes_on = said
+        .0
+        .last()
+        .is_some_and(|line| line.starts_with("ReadyForQuery"));
+    let error = !said.sqlstates().is_empty();
+    assert!(!(done && goes_on && error), "done, and yet: {said}");
+    assert!(!said.to_string().contains("TIMEOUT"), "{said}");
+    assert!(!said.sqlstates().contains(&"08P01"), "{said}");
+}
+
+#[test]
+fn an_answer_that_does_not_fit_denies_nothing_that_was_done_behind_it() {
+    let rig = rig();
+    let insert = "INSERT INTO item (id) VALUES (77)";
+    let batches = [
+        vec![Step::Send(
+            [unsynced("SELECT *, 1 FROM item"), unsynced(insert), sync()].concat(),
+        )],
+        vec![
+            Step::Send(query("BEGIN")),
+            Step::Ready(1),
+            Step::Send(
+                [
+                    query("SELECT *, 1 FROM item"),
+                    query(insert),
+                    query("COMMIT"),
+                ]
+                .concat(),
+            ),
+        ],
+    ];
+    for mut steps in batches {
+        rig.reset();
+        let mut wire = before_a_change(&rig);
+        steps.push(Step::Quiet);
+        let said = wire.play(&steps);
+        told_the_truth(&rig, &said);
+        without_the_change(&rig);
+    }
+}
+
+#[test]
+fn a_second_sync_waits_for_what_the_first_batch_comes_to() {
+    let rig = rig();
+    let proxy = whims(&rig).start().unwrap();
+    for _ in 0..10 {
+        let mut wire = Rig::through(&proxy);
+        let said = wire.play(&[
+            Step::Send(query("BEGIN")),
+            Step::Ready(1),
+            Step::Send([unsynced("SELECT id AS whim_rows FROM item"), sync(), sync()].concat()),
+            Step::Ready(2),
+            Step::Quiet,
+        ]);
+        assert_eq!(said.sqlstates(), ["53400"], "{said}");
+        assert_eq!(said.all("ReadyForQuery E").len(), 2, "{said}");
+    }
+}
+
+#[test]
+fn a_large_buffer_is_no_place_to_wait_in_for_ever() {
+    let rig = rig();
+    let proxy = whims(&rig)
+        .toml("[statement]\nbuffer = \"4MiB\"")
+        .start()
+        .unwrap();
+    let said = Rig::through(&proxy).ask(&query("SELECT * FROM big"));
+    assert_eq!(said.all("DataRow").len(), 12_000);
+}
+
+/// What was known of a text's columns is not what the server makes of it when it reads it anew.
+#[test]
+fn masks_stay_on_their_columns_when_one_goes_and_another_comes() {
+    let rig = rig();
+    rig.direct().ask(&query(
+        "CREATE TABLE shifting (a text, name text, ssn text);
+         INSERT INTO shifting VALUES ('a', 'Testperson Shifting', '900-22-3344')",
+    ));
+    let labels = rig::LABELS.replace(
+        "[targets.functions]",
+        "\"public.shifting\" = { a = \"clear\", b = \"clear\", name = \"name\", ssn = \"ssn\" }\n\
+         [targets.functions]",
+    );
+    let proxy = Chaperone::options(BINARY)
+        .target(
+            &rig.postgres,
+            rig::DATABASE,
+            &[(rig::ROLE, &["testers"])],
+            &labels,
+        )
+        .identity("tester", rig::TOKEN, &["testers"], "testing")
+        .policy("allow-all", policies::example("allow-all").unwrap(), "")
+        .policy(
+            "phi-masking",
+            policies::example("phi-masking").unwrap(),
+            rig::MASKS,
+        )
+        .start()
+        .unwrap();
+    let mut wire = Rig::through(&proxy);
+    let all = [unsynced("SELECT * FROM shifting"), sync()].concat();
+    let said = wire.ask(&all);
+    assert_eq!(said.all("DataRow").len(), 1, "{said}");
+    rig.direct().ask(&query(
+        "ALTER TABLE shifting DROP COLUMN a, ADD COLUMN b text",
+    ));
+    for _ in 0..20 {
+        let said = wire.ask(&all).to_string();
+        assert!(
+            !said.contains("Testperson") && !said.contains("900-22"),
+            "{said}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    rig.direct().ask(&query("DROP TABLE shifting"));
+}
