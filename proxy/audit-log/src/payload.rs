@@ -648,6 +648,25 @@ pub struct Effects {
     pub total_micros: u64,
 }
 
+impl Effects {
+    /// Of what came to nothing: no rows, no bytes, no time.
+    #[must_use]
+    pub fn nothing(status: Status, code: Option<Code>) -> Self {
+        Self {
+            status,
+            code,
+            rows: 0,
+            bytes: 0,
+            outputs: Vec::new(),
+            truncated_after: None,
+            charges: Vec::new(),
+            sent: None,
+            backend_micros: 0,
+            total_micros: 0,
+        }
+    }
+}
+
 /// What goes with [`Effects`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EffectsSealed {

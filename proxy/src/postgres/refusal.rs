@@ -18,6 +18,7 @@ pub(crate) mod sqlstate {
     pub(crate) const INVALID_AUTHORIZATION: &str = "28000";
     pub(crate) const INVALID_CATALOG_NAME: &str = "3D000";
     pub(crate) const DENIED: &str = "42501";
+    pub(crate) const ABORTED: &str = "25P02";
     pub(crate) const LIMIT_EXCEEDED: &str = "53400";
     pub(crate) const TOO_LARGE: &str = "54000";
     pub(crate) const PENDING_APPROVAL: &str = "55000";

@@ -7,6 +7,7 @@ mod approve;
 mod catalog;
 mod client;
 mod evidence;
+mod lasting;
 mod names;
 mod opaque;
 mod refuse;
@@ -159,6 +160,8 @@ pub(crate) struct Session {
     /// The batch that is being sent may change how statements are understood. Its end may undo that,
     /// so what comes behind it is looked at anew.
     batch_meaning: bool,
+    /// Changes that were answered well and are not committed yet.
+    lasting: lasting::Lasting,
     /// Why the session cannot go on, where that turned out in the middle of something.
     broken: Option<End>,
     /// Messages of the client that may change what names stand for, counted.
@@ -245,6 +248,7 @@ impl Session {
             fail_transaction: false,
             transaction_effects: false,
             batch_meaning: false,
+            lasting: lasting::Lasting::default(),
             broken: None,
             acts: 0,
             put_off: PutOff::default(),

@@ -53,7 +53,7 @@ impl Ending {
                 Status::Failed
             },
             code: Some(audit::sqlstate(state)),
-            error: Some(error),
+            error: Some(error).filter(|text| !text.is_empty()),
         }
     }
 
@@ -421,6 +421,13 @@ impl Session {
             backend_micros: begun.map_or(0, |begun| micros(now - begun)),
             total_micros: micros(now - run.received),
         };
+        if ending.status == Status::Ok {
+            let intent = match evidence {
+                Evidence::Intended(intent) => Some(intent),
+                Evidence::Deferred | Evidence::Closed => None,
+            };
+            self.lasting.note(run, intent);
+        }
         let seq = match evidence {
             Evidence::Intended(intent) => {
                 let clear = payload::Outcome {
@@ -451,6 +458,20 @@ impl Session {
         if self.fallible == 0 && self.queue.is_empty() {
             self.run_deadline = None;
         }
+        Ok(())
+    }
+
+    /// A change that was recorded as done has been taken back with its transaction.
+    pub(super) fn record_undone(&mut self, intent: Seq, why: &Ending) -> Result<(), End> {
+        let clear = payload::Outcome {
+            intent: self.shared.audit.reference(intent),
+            effects: payload::Effects::nothing(why.status, why.code.clone()),
+        };
+        let error = why.error.clone().filter(|text| !text.is_empty());
+        let sealed = payload::EffectsSealed { error };
+        let says = sealed != payload::EffectsSealed::default();
+        let seq = self.append(&clear, says.then_some(&sealed))?;
+        self.evidence = Some(seq);
         Ok(())
     }
 

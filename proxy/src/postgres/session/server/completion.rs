@@ -67,6 +67,7 @@ impl Session {
         let ending = match &run.failed {
             Some(refusal) => Ending::late(refusal),
             None if self.suppress => Ending::skipped(),
+            None if rolled_back(&run.permit.statement.kind, message) => self.undone_by_commit()?,
             None => Ending::ok(),
         };
         let kind = &run.permit.statement.kind;
@@ -164,6 +165,7 @@ impl Session {
             other => return Err(unexpected(backend::READY_FOR_QUERY, other)),
         };
         self.status = status;
+        self.lasting.ready(status);
         self.block_ended = false;
         while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
             self.queue.pop_front();
@@ -201,4 +203,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether this CommandComplete says that a COMMIT was none.
+fn rolled_back(kind: &Kind, message: &[u8]) -> bool {
+    let tag = message.get(protocol::HEADER..).unwrap_or_default();
+    matches!(kind, Kind::Commit { .. } | Kind::PrepareTransaction { .. })
+        && tag.starts_with(b"ROLLBACK")
 }

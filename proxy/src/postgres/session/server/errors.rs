@@ -36,6 +36,13 @@ impl Session {
             return Ok(());
         };
         let tells = self.may_tell(Some(&front));
+        // Of what fails at a commit no run tells.
+        let at_commit = match &front {
+            Expected::Sync => true,
+            Expected::Query { runs, at } => *at >= runs.len(),
+            _ => false,
+        };
+        self.undone_by_error(&report.sqlstate, at_commit.then(|| text_of(body)))?;
         match &mut front {
             Expected::Own(Own::Sync) => {
                 return Err(unexpected(backend::ERROR_RESPONSE, Some(front)));

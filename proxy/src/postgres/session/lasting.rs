@@ -1,0 +1,66 @@
+//! Which changes last: the server answers each one well and may take all of them back when their
+//! transaction ends.
+
+use chaperone_audit_log::Seq;
+use chaperone_sql::Kind;
+
+use super::{End, Session, evidence::Ending};
+use crate::postgres::{refusal::sqlstate, run::Run};
+
+/// Changes of the transaction that the backend is answering in.
+#[derive(Default)]
+pub(super) struct Lasting {
+    intents: Vec<Seq>,
+    /// A BEGIN was answered: an error leaves it to COMMIT or ROLLBACK what becomes of them.
+    in_block: bool,
+}
+
+impl Lasting {
+    /// A run was answered well.
+    pub(super) fn note(&mut self, run: &Run, intent: Option<Seq>) {
+        let statement = &run.permit.statement;
+        match &statement.kind {
+            Kind::Begin => self.in_block = true,
+            // The client takes back what it has done; its ROLLBACK is on record.
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction { .. } => {
+                self.intents.clear();
+                self.in_block = false;
+            }
+            _ if statement.effects.read_only => {}
+            _ => self.intents.extend(intent),
+        }
+    }
+
+    /// ReadyForQuery came: whatever belongs to no block is committed.
+    pub(super) fn ready(&mut self, status: u8) {
+        self.in_block = status != b'I';
+        if !self.in_block {
+            self.intents.clear();
+        }
+    }
+}
+
+impl Session {
+    /// Something failed in the transaction that the backend is answering in. Where no BEGIN has
+    /// opened it, nothing of it lasts.
+    pub(super) fn undone_by_error(&mut self, state: &str, text: Option<String>) -> Result<(), End> {
+        if self.lasting.in_block {
+            return Ok(());
+        }
+        self.undone(&Ending::failed(state, text.unwrap_or_default()))
+    }
+
+    /// A COMMIT has ended an aborted transaction by rolling it back.
+    pub(super) fn undone_by_commit(&mut self) -> Result<Ending, End> {
+        let why = Ending::failed(sqlstate::ABORTED, String::new());
+        self.undone(&why)?;
+        Ok(why)
+    }
+
+    fn undone(&mut self, why: &Ending) -> Result<(), End> {
+        for intent in std::mem::take(&mut self.lasting.intents) {
+            self.record_undone(intent, why)?;
+        }
+        Ok(())
+    }
+}
