@@ -13,11 +13,11 @@ mod guest;
 use std::path::PathBuf;
 use std::sync::{LazyLock, MutexGuard};
 
+use chaperone_test_support::Chaperone;
 use chaperone_test_support::chaperone::ChaperoneOptions;
 use chaperone_test_support::wire::frontend::*;
 use chaperone_test_support::wire::rig::{self, Rig};
 use chaperone_test_support::wire::{Step, Transcript, Wire};
-use chaperone_test_support::{Chaperone, policies};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
 
@@ -142,27 +142,9 @@ fn masks_stay_on_their_columns_when_one_goes_and_another_comes() {
         "CREATE TABLE shifting (a text, name text, ssn text);
          INSERT INTO shifting VALUES ('a', 'Testperson Shifting', '900-22-3344')",
     ));
-    let labels = rig::LABELS.replace(
-        "[targets.functions]",
-        "\"public.shifting\" = { a = \"clear\", b = \"clear\", name = \"name\", ssn = \"ssn\" }\n\
-         [targets.functions]",
-    );
-    let proxy = Chaperone::options(BINARY)
-        .target(
-            &rig.postgres,
-            rig::DATABASE,
-            &[(rig::ROLE, &["testers"])],
-            &labels,
-        )
-        .identity("tester", rig::TOKEN, &["testers"], "testing")
-        .policy("allow-all", policies::example("allow-all").unwrap(), "")
-        .policy(
-            "phi-masking",
-            policies::example("phi-masking").unwrap(),
-            rig::MASKS,
-        )
-        .start()
-        .unwrap();
+    let labels =
+        "\"public.shifting\" = { a = \"clear\", b = \"clear\", name = \"name\", ssn = \"ssn\" }";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
     let mut wire = Rig::through(&proxy);
     let all = [unsynced("SELECT * FROM shifting"), sync()].concat();
     let said = wire.ask(&all);

@@ -5,10 +5,10 @@
 
 use std::sync::{MutexGuard, Once};
 
+use chaperone_test_support::Chaperone;
 use chaperone_test_support::wire::frontend::*;
-use chaperone_test_support::wire::rig::{DATABASE, LABELS, MASKS, ROLE, Rig, TOKEN};
+use chaperone_test_support::wire::rig::{DATABASE, Rig};
 use chaperone_test_support::wire::{Step, Transcript, Wire};
-use chaperone_test_support::{Chaperone, policies};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
 
@@ -218,18 +218,8 @@ fn a_question_of_ours_that_is_cut_off() {
 
 /// A proxy whose one policy may guess, while another one masks.
 fn guarded(rig: &Rig) -> Chaperone {
-    Chaperone::options(BINARY)
-        .incomplete_facts(&["allow-all"])
-        .target(&rig.postgres, DATABASE, &[(ROLE, &["testers"])], LABELS)
-        .identity("tester", TOKEN, &["testers"], "testing")
-        .policy("allow-all", policies::example("allow-all").unwrap(), "")
-        .policy(
-            "phi-masking",
-            policies::example("phi-masking").unwrap(),
-            MASKS,
-        )
-        .start()
-        .unwrap()
+    let options = rig.masking(BINARY, "");
+    options.incomplete_facts(&["allow-all"]).start().unwrap()
 }
 
 /// Every way around the masks above, for a caller to whom masks apply.

@@ -13,8 +13,8 @@ mod ward;
 use std::sync::LazyLock;
 
 use chaperone_test_support::wire::frontend::*;
-use chaperone_test_support::wire::rig::{self, Rig};
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession, policies};
+use chaperone_test_support::wire::rig::Rig;
+use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
 use ward::{CHAPERONE, DATABASE, DOCTOR, PATIENCE};
 
 /// Ends with this program: its guardian sees to it.
@@ -86,26 +86,8 @@ fn a_change_under_way_stops_those_alone_who_would_wait_for_it() {
 #[test]
 fn a_prepared_statement_does_not_run_under_the_labels_of_another_table() {
     let rig = Rig::take(CHAPERONE);
-    let labels = rig::LABELS.replace(
-        "[targets.functions]",
-        "\"hidden.patient\" = \"clear\"\n[targets.functions]",
-    );
-    let proxy = Chaperone::options(CHAPERONE)
-        .target(
-            &rig.postgres,
-            rig::DATABASE,
-            &[(rig::ROLE, &["testers"])],
-            &labels,
-        )
-        .identity("tester", rig::TOKEN, &["testers"], "testing")
-        .policy("allow-all", policies::example("allow-all").unwrap(), "")
-        .policy(
-            "phi-masking",
-            policies::example("phi-masking").unwrap(),
-            rig::MASKS,
-        )
-        .start()
-        .unwrap();
+    let labels = "\"hidden.patient\" = \"clear\"";
+    let proxy = rig.masking(CHAPERONE, labels).start().unwrap();
     rig.direct().ask(&query("CREATE SCHEMA hidden"));
     let mut wire = Rig::through(&proxy);
     wire.ask(&query("SET search_path = hidden, public"));
@@ -133,26 +115,8 @@ fn a_prepared_statement_does_not_run_under_the_labels_of_another_table() {
 #[test]
 fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
     let rig = Rig::take(CHAPERONE);
-    let labels = rig::LABELS.replace(
-        "[targets.functions]",
-        "\"public.shown\" = \"clear\"\n[targets.functions]",
-    );
-    let proxy = Chaperone::options(CHAPERONE)
-        .target(
-            &rig.postgres,
-            rig::DATABASE,
-            &[(rig::ROLE, &["testers"])],
-            &labels,
-        )
-        .identity("tester", rig::TOKEN, &["testers"], "testing")
-        .policy("allow-all", policies::example("allow-all").unwrap(), "")
-        .policy(
-            "phi-masking",
-            policies::example("phi-masking").unwrap(),
-            rig::MASKS,
-        )
-        .start()
-        .unwrap();
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(CHAPERONE, labels).start().unwrap();
     let of = |table: &str, column: &str| {
         query(&format!(
             "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Step, Transcript, VERSION_3_0, Wire, frontend};
+use crate::chaperone::ChaperoneOptions;
 use crate::error::Result;
 use crate::{Auth, Chaperone, Postgres, policies};
 
@@ -196,6 +197,26 @@ impl Rig {
     #[must_use]
     pub fn ruled(&self) -> Wire {
         Self::through(&self.ruled)
+    }
+
+    /// A further proxy in front of this server, in which one policy allows everything and another
+    /// masks; `labels` are further lines of the target's labels.
+    ///
+    /// # Panics
+    /// A policy cannot be built.
+    #[must_use]
+    pub fn masking(&self, binary: &str, labels: &str) -> ChaperoneOptions {
+        let (columns, functions) = LABELS.split_once("[targets.functions]").unwrap();
+        let labels = format!("{columns}{labels}\n[targets.functions]{functions}");
+        Chaperone::options(binary)
+            .target(&self.postgres, DATABASE, &[(ROLE, &["testers"])], &labels)
+            .identity("tester", TOKEN, &["testers"], "testing")
+            .policy("allow-all", policies::example("allow-all").unwrap(), "")
+            .policy(
+                "phi-masking",
+                policies::example("phi-masking").unwrap(),
+                MASKS,
+            )
     }
 
     /// A session through any proxy in front of this server.
