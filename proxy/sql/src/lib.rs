@@ -14,6 +14,7 @@ mod analyze;
 mod builtin;
 mod builtin_data;
 mod calls;
+mod cast;
 mod catalog;
 mod classify;
 mod column_names;
