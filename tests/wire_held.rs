@@ -12,6 +12,8 @@ mod ward;
 
 use std::sync::LazyLock;
 
+use chaperone_test_support::wire::frontend::{parse, query, sync};
+use chaperone_test_support::wire::{VERSION_3_0, Wire};
 use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
 use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
 
@@ -138,4 +140,28 @@ fn a_ticket_is_for_what_was_shown() {
     // And later: it is a question of its own.
     has(&held.session.run(&change, PATIENCE).unwrap(), "55000");
     assert_eq!(held.count(), "0");
+}
+
+/// What a prepared statement is executed with is part of what the approver was shown.
+#[test]
+fn a_ticket_for_execute_is_for_its_arguments() {
+    let held = Held::open("execute", "1s");
+    let wire = Wire::connect(held.proxy.port()).unwrap();
+    let mut wire = wire.tls(&held.proxy.ca_file()).unwrap();
+    let who = [("user", "dba"), ("database", DATABASE)];
+    let said = wire.login(VERSION_3_0, &who, DBA).unwrap();
+    assert!(said.sqlstates().is_empty(), "{said}");
+    let sql = format!("UPDATE {} SET line = $1", held.table);
+    let said = wire.ask(&[parse("u", &sql, &[]), sync()].concat());
+    assert!(said.sqlstates().is_empty(), "{said}");
+    let mut execute = |word: &str| wire.ask(&query(&format!("EXECUTE u('{word}')")));
+    assert_eq!(execute("harmless").sqlstates(), ["55000"]);
+    held.approve();
+    // Somebody else's question, for which there is no answer yet.
+    assert_eq!(execute("evil").sqlstates(), ["55000"]);
+    let line = format!("SELECT line FROM public.{}", held.table);
+    assert_eq!(POSTGRES.value(DATABASE, &line).unwrap(), "x");
+    let said = execute("harmless");
+    assert!(said.sqlstates().is_empty(), "{said}");
+    assert_eq!(POSTGRES.value(DATABASE, &line).unwrap(), "harmless");
 }

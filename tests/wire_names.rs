@@ -129,10 +129,18 @@ fn arguments_of_execute_are_decided_too() {
         Step::Ready(1),
         Step::Send(query(&format!("EXECUTE w({argument})"))),
         Step::Ready(1),
+        Step::Send(query("EXECUTE w('plain' || 'er')")),
+        Step::Ready(1),
         Step::Send(query("EXECUTE w('plain')")),
+        Step::Ready(1),
+        Step::Send(query("EXECUTE w(NULL)")),
+        Step::Ready(1),
+        Step::Send(query("EXECUTE w(-1)")),
         Step::Ready(1),
     ]);
     assert_eq!(said.sqlstates(), ["0A000", "0A000"], "{said}");
+    let rows = ["DataRow 'plain'", "DataRow NULL", "DataRow '-1'"];
+    assert_eq!(said.all("DataRow"), rows, "{said}");
 }
 
 #[test]

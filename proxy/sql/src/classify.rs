@@ -97,8 +97,8 @@ pub enum Kind {
     },
     /// EXECUTE.
     Execute {
-        /// Whether it passes arguments, which may be any expressions.
-        arguments: bool,
+        /// The arguments as text, NULL as none; `None` where one is more than a constant.
+        arguments: Option<Vec<Option<String>>>,
         /// The statement's name.
         name: String,
     },
@@ -287,7 +287,7 @@ pub(crate) fn kind(node: Node<'_>) -> Kind {
             name: owned(prepare.name()),
         },
         Node::ExecuteStmt(execute) => Kind::Execute {
-            arguments: !execute.params().is_empty(),
+            arguments: execute.params().iter().map(constant).collect(),
             name: owned(execute.name()),
         },
         Node::DeallocateStmt(deallocate) => Kind::Deallocate {
@@ -406,6 +406,29 @@ fn transaction_kind(transaction: &nodes::TransactionStmt) -> Kind {
     }
 }
 
+/// A constant other than NULL as text.
+fn written(constant: &nodes::A_Const) -> Option<String> {
+    Some(match constant.val()? {
+        ConstValue::Integer(number) => number.to_string(),
+        ConstValue::Float(text) | ConstValue::String(text) | ConstValue::BitString(text) => {
+            text.to_owned()
+        }
+        ConstValue::Boolean(value) => value.to_string(),
+        _ => return None,
+    })
+}
+
+/// The text of a plain constant, nothing for NULL; `None` for anything else.
+fn constant(node: Node<'_>) -> Option<Option<String>> {
+    let Node::A_Const(constant) = node else {
+        return None;
+    };
+    match written(constant) {
+        None => constant.isnull.then_some(None),
+        text => Some(text),
+    }
+}
+
 fn set_kind(set: &nodes::VariableSetStmt) -> Kind {
     let name = owned(set.name()).to_ascii_lowercase();
     match set.kind {
@@ -445,14 +468,7 @@ pub(crate) fn set_value(set: &nodes::VariableSetStmt) -> Option<String> {
             },
             _ => return None,
         };
-        parts.push(match constant.val()? {
-            ConstValue::Integer(number) => number.to_string(),
-            ConstValue::Float(text) | ConstValue::String(text) | ConstValue::BitString(text) => {
-                text.to_owned()
-            }
-            ConstValue::Boolean(value) => value.to_string(),
-            _ => return None,
-        });
+        parts.push(written(constant)?);
     }
     Some(parts.join(", "))
 }

@@ -75,6 +75,10 @@ impl Analyzer<'_> {
                 outcome = self.wrapped(prepare.query())?;
                 outcome.outputs = Columns::default();
                 outcome.effects.read_only = false;
+                // Taking in a value of a domain runs its checks, which may be anything.
+                for name in prepare.argtypes() {
+                    self.cast_target(Some(name), Node::None, &mut Value::default());
+                }
             }
             Node::DeclareCursorStmt(declare) => {
                 outcome = self.wrapped(declare.query())?;

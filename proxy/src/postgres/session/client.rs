@@ -552,6 +552,15 @@ fn late_failure_with_effects(
 }
 
 /// Bind values as policies see them.
+/// A parameter in text form, as policies and the log see it.
+pub(super) fn value_of(text: Option<&str>) -> Value {
+    match text {
+        None => Value::Null,
+        Some(text) if text.len() > MAX_VALUE => Value::Truncated(text.len() as u64),
+        Some(text) => Value::Text(text.to_owned()),
+    }
+}
+
 fn values(bind: &Bind<'_>) -> Vec<Value> {
     let value = |(index, value): (usize, &Option<&[u8]>)| match value {
         None => Value::Null,

@@ -7,7 +7,7 @@ use chaperone_contract::{Context, Value, Verdict};
 use chaperone_policy_host::{Ruling, denial};
 use chaperone_sql::Kind;
 
-use super::{End, Session, refuse};
+use super::{End, Session, client::value_of, refuse};
 use crate::postgres::{
     decide::{Decider, Permit, Statement, decider, unix_seconds},
     disclosure::shows_anything,
@@ -57,15 +57,23 @@ impl Session {
             let gap = "statements before it may change what stands behind the name";
             return self.permit_unknown(statement, gap, refusal).await;
         }
+        let mut parameters = Vec::new();
         let inner = match &statement.kind {
             Kind::Execute {
-                arguments: true, ..
+                arguments: None, ..
             } => {
-                let refusal = refuse::unclear_name("with arguments");
+                let refusal = refuse::unclear_name("with more than constants as arguments");
                 let gap = "what the arguments of EXECUTE do is not understood";
                 return self.permit_unknown(statement, gap, refusal).await;
             }
-            Kind::Execute { name, .. } => {
+            Kind::Execute {
+                name,
+                arguments: Some(arguments),
+            } => {
+                parameters = arguments
+                    .iter()
+                    .map(|one| value_of(one.as_deref()))
+                    .collect();
                 let absent = refuse::no_such_statement(name);
                 match self.named_statement(name).await? {
                     None => return self.permit_nameless(statement, absent).await,
@@ -105,7 +113,7 @@ impl Session {
             let gap = "what EXECUTE and FETCH give of protected data is not understood";
             return self.permit_unknown(&inner, gap, refusal).await;
         }
-        self.permit_by_policies(&inner, Vec::new()).await
+        self.permit_by_policies(&inner, parameters).await
     }
 
     /// The name stands for nothing that is known; the backend may know more of it.
