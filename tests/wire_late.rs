@@ -162,3 +162,31 @@ fn masks_stay_on_their_columns_when_one_goes_and_another_comes() {
     }
     rig.direct().ask(&query("DROP TABLE shifting"));
 }
+
+/// A policy's time is the statement's own: it begins when the server turns to it.
+#[test]
+fn a_time_limit_ends_the_statement_that_it_is_for() {
+    let rig = rig();
+    let proxy = whims(&rig).start().unwrap();
+    let mut holder = rig.direct();
+    holder.ask(&query("BEGIN"));
+    holder.ask(&query("LOCK TABLE item"));
+    let mut wire = Rig::through(&proxy);
+    // The first has no limit and waits longer than the second may take.
+    let first = "SELECT count(*) AS n FROM item";
+    wire.send(&[query(first), query("SELECT id AS whim_time FROM item")].concat())
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    holder.ask(&query("COMMIT"));
+    let said = wire.play(&[Step::Ready(2)]);
+    assert!(said.sqlstates().is_empty(), "{said}");
+    assert_eq!(said.all("DataRow").len(), 6, "{said}");
+    // What takes longer than it may is cancelled, and nothing else.
+    holder.ask(&query("BEGIN"));
+    holder.ask(&query("LOCK TABLE item"));
+    wire.send(&[query("SELECT id AS whim_time FROM item"), query("SELECT 7")].concat())
+        .unwrap();
+    let said = wire.play(&[Step::Ready(2)]);
+    assert_eq!(said.sqlstates(), ["57014"], "{said}");
+    assert_eq!(said.all("DataRow"), ["DataRow '7'"], "{said}");
+}

@@ -458,6 +458,13 @@ impl Permit {
             || !limits.budgets.is_empty()
             || self.transforms().any(|t| matches!(t, Transform::Custom(_)))
     }
+
+    /// Whether it may be cancelled by us, so that what comes next must wait for its end: a cancel
+    /// request hits whatever runs when it arrives.
+    pub(crate) fn may_be_cancelled(&self) -> bool {
+        let takes_data = matches!(self.statement.kind, Kind::Copy { from: true, .. });
+        self.may_fail_late() || !takes_data && self.limits().timeout_ms.is_some()
+    }
 }
 
 /// Now, Unix seconds.

@@ -84,4 +84,22 @@ impl Expected {
     pub(crate) fn ends_batch(&self) -> bool {
         matches!(self, Expected::Sync | Expected::Own(Own::Sync))
     }
+
+    /// The run that is being answered, if one is.
+    pub(crate) fn run(&self) -> Option<&Run> {
+        match self {
+            Expected::Execute { run, .. } => Some(run),
+            Expected::Query { runs, at } => runs.get(*at),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn run_mut(&mut self) -> Option<&mut Run> {
+        match self {
+            Expected::Execute { run, .. } => Some(run),
+            Expected::Query { runs, at } => runs.get_mut(*at),
+            _ => None,
+        }
+    }
 }

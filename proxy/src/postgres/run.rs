@@ -37,6 +37,8 @@ pub(crate) struct Run {
     /// Rows and bytes that earlier executions of the same portal have sent.
     pub(crate) earlier_rows: u64,
     pub(crate) earlier_bytes: u64,
+    /// It had its time, and was cancelled.
+    pub(crate) timed_out: bool,
     /// The backend has begun to answer.
     pub(crate) begun: bool,
     /// It is in COPY-in mode.
@@ -66,6 +68,7 @@ impl Run {
             bytes: 0,
             earlier_rows: 0,
             earlier_bytes: 0,
+            timed_out: false,
             begun: false,
             copy_in: false,
             copy_out: false,

@@ -201,8 +201,6 @@ pub(crate) struct Session {
     /// A client message too large to be held: what is left of it, and what it is answered with.
     client_drop: usize,
     cancelling: Option<JoinHandle<()>>,
-    /// A run must end by then.
-    run_deadline: Option<Instant>,
 
     requests: Requests,
     /// The request that is being handled, for its records.
@@ -273,7 +271,6 @@ impl Session {
             upstream_pass: 0,
             client_drop: 0,
             cancelling: None,
-            run_deadline: None,
             last_request: requests.next(),
             requests,
             block_opened: false,
@@ -549,7 +546,7 @@ impl Session {
         if self.queue.is_empty() {
             next = next.min(self.last_heard + rules.idle_timeout);
         }
-        [self.grounds.expires_at, self.run_deadline]
+        [self.grounds.expires_at, self.run_deadline()]
             .into_iter()
             .flatten()
             .fold(next, Instant::min)
@@ -558,8 +555,10 @@ impl Session {
     fn on_deadline(&mut self) -> Result<(), End> {
         let now = Instant::now();
         let rules = &self.shared.rules;
-        if self.run_deadline.is_some_and(|at| at <= now) {
-            self.run_deadline = None;
+        if self.run_deadline().is_some_and(|at| at <= now) {
+            if let Some(run) = self.queue.front_mut().and_then(Expected::run_mut) {
+                run.timed_out = true;
+            }
             self.cancel_upstream();
             return Ok(());
         }

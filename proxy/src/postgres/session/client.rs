@@ -220,7 +220,7 @@ impl Session {
         let intent = self.intend(&mut runs, None)?;
         for run in &runs {
             self.naming += usize::from(naming(&run.permit.statement.kind));
-            self.fallible += usize::from(run.permit.may_fail_late());
+            self.fallible += usize::from(run.permit.may_be_cancelled());
         }
         self.send_after(intent, message);
         self.mark_dispatched(&mut runs);
@@ -387,7 +387,7 @@ impl Session {
         let mut run = self.begin_run(Arc::clone(&portal.permit));
         let intent = self.intend(std::slice::from_mut(&mut run), Some(name))?;
         self.naming += usize::from(naming(&portal.permit.statement.kind));
-        self.fallible += usize::from(portal.permit.may_fail_late());
+        self.fallible += usize::from(portal.permit.may_be_cancelled());
         self.batch_effects |= effects;
         self.send_after(intent, message);
         self.unsynced = true;

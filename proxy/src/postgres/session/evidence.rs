@@ -262,10 +262,6 @@ impl Session {
     /// A run that is about to be forwarded.
     pub(super) fn begin_run(&mut self, permit: Arc<Permit>) -> Run {
         self.totals.executions += 1;
-        if let Some(limit) = permit.limits().timeout_ms {
-            let end = tokio::time::Instant::now() + std::time::Duration::from_millis(limit.into());
-            self.run_deadline = Some(self.run_deadline.map_or(end, |at| at.min(end)));
-        }
         let in_transaction = self.status != b'I';
         Run::new(
             permit,
@@ -406,8 +402,7 @@ impl Session {
         self.counts.rows += run.rows;
         self.counts.bytes += run.bytes;
         let now = Instant::now();
-        // The backend works on one at a time, in order.
-        let begun = run.dispatched.map(|at| at.max(self.answered));
+        let begun = self.begun_at(run);
         self.answered = now;
         let effects = payload::Effects {
             status: ending.status,
@@ -452,12 +447,9 @@ impl Session {
             }
         };
         self.evidence = Some(seq);
-        self.fallible -= usize::from(run.permit.may_fail_late()).min(self.fallible);
+        self.fallible -= usize::from(run.permit.may_be_cancelled()).min(self.fallible);
         self.naming -=
             usize::from(super::names::naming(&run.permit.statement.kind)).min(self.naming);
-        if self.fallible == 0 && self.queue.is_empty() {
-            self.run_deadline = None;
-        }
         Ok(())
     }
 
@@ -473,6 +465,18 @@ impl Session {
         let seq = self.append(&clear, says.then_some(&sealed))?;
         self.evidence = Some(seq);
         Ok(())
+    }
+
+    /// When the backend turned to the run at the head: it works on one at a time, in order.
+    fn begun_at(&self, run: &Run) -> Option<Instant> {
+        run.dispatched.map(|at| at.max(self.answered))
+    }
+
+    /// When the run that the backend works on has had the time that its policies give it.
+    pub(super) fn run_deadline(&self) -> Option<Instant> {
+        let run = self.queue.front().and_then(Expected::run)?;
+        let limit = run.permit.limits().timeout_ms.filter(|_| !run.timed_out)?;
+        Some(self.begun_at(run)? + Duration::from_millis(limit.into()))
     }
 
     /// What the run took out of the caller's budgets.

@@ -172,7 +172,6 @@ impl Session {
         }
         if self.queue.is_empty() {
             self.block_opened = false;
-            self.run_deadline = None;
             if status == b'I' {
                 self.put_off.clear();
                 self.wrote = false;
