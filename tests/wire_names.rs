@@ -199,3 +199,65 @@ fn what_an_error_takes_back_does_not_govern_the_next_batch() {
         Step::Ready(2),
     ]);
 }
+
+/// Two statements with columns that look the same.
+const PLAIN: &str = "SELECT lower(body) FROM item WHERE id = 1";
+const PROTECTED: &str = "SELECT lower(ssn) FROM patient WHERE id = 1";
+
+/// The server keeps 63 bytes of a name, and these two are one to it.
+#[test]
+fn names_are_told_apart_as_the_server_does() {
+    let (one, other) = ("a".repeat(63) + "x", "a".repeat(63) + "y");
+    stays_hidden(&[
+        Step::Send([parse(&one, PLAIN, &[]), sync()].concat()),
+        Step::Ready(1),
+        Step::Send(
+            [
+                close_statement(&other),
+                parse(&other, PROTECTED, &[]),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+        Step::Send([bind("", &one, &[], 0), execute("", 0), sync()].concat()),
+        Step::Ready(1),
+    ]);
+    stays_hidden(&[
+        Step::Send(
+            [
+                parse("", PLAIN, &[]),
+                bind(&one, "", &[], 0),
+                close_portal(&other),
+                parse("", PROTECTED, &[]),
+                bind(&other, "", &[], 0),
+                execute(&one, 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+    ]);
+}
+
+/// The server turns names into its own encoding.
+#[test]
+fn a_name_in_another_encoding_is_not_taken_for_another_name() {
+    let latin: &[u8] = b"\xe9\0";
+    let close = message(b'C', &[b"S", latin].concat());
+    let parse_again = message(b'P', &[latin, PROTECTED.as_bytes(), &[0; 3]].concat());
+    let said = stays_hidden(&[
+        Step::Send([parse("\u{e9}", PLAIN, &[]), sync()].concat()),
+        Step::Ready(1),
+        Step::Send(query("SET client_encoding = LATIN1")),
+        Step::Ready(1),
+        Step::Send([close, parse_again, sync()].concat()),
+        Step::Ready(1),
+        Step::Send(query("SET client_encoding = UTF8")),
+        Step::Ready(1),
+        Step::Send([bind("", "\u{e9}", &[], 0), execute("", 0), sync()].concat()),
+        Step::Ready(1),
+    ]);
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+    assert_eq!(said.all("DataRow"), ["DataRow 'item 1'"], "{said}");
+}

@@ -7,6 +7,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
+/// The server compares no more of a name (`NAMEDATALEN` - 1).
+const COMPARED: usize = 63;
+
+/// As much of a name as the server tells names apart by.
+fn compared(name: &[u8]) -> &[u8] {
+    name.get(..COMPARED).unwrap_or(name)
+}
+
 /// What a look-up finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<T> {
@@ -44,6 +52,7 @@ impl<T> Default for Names<T> {
 impl<T: Clone> Names<T> {
     /// What the name stands for, for a message of the given batch.
     pub(crate) fn find(&self, name: &[u8], batch: u64) -> Found<T> {
+        let name = compared(name);
         match self.pending.iter().rev().find(|change| change.name == name) {
             Some(change) if change.batch != batch => Found::Unsettled,
             Some(change) => change.to.clone().map_or(Found::Nothing, Found::Is),
@@ -59,7 +68,7 @@ impl<T: Clone> Names<T> {
     pub(crate) fn propose(&mut self, batch: u64, name: &[u8], to: Option<T>) {
         self.pending.push_back(Change {
             batch,
-            name: name.to_vec(),
+            name: compared(name).to_vec(),
             to,
         });
     }
@@ -77,7 +86,8 @@ impl<T: Clone> Names<T> {
     }
 
     /// A change that is known to have happened.
-    pub(crate) fn set(&mut self, name: Vec<u8>, to: Option<T>) {
+    pub(crate) fn set(&mut self, mut name: Vec<u8>, to: Option<T>) {
+        name.truncate(COMPARED);
         match to {
             Some(to) => self.settled.insert(name, to),
             None => self.settled.remove(&name),
@@ -110,5 +120,16 @@ mod tests {
         assert_eq!(names.find(b"s", 3), Found::Nothing);
         names.settle();
         assert_eq!(names.find(b"s", 4), Found::Nothing);
+    }
+
+    #[test]
+    fn the_server_looks_at_the_beginning_of_a_name() {
+        let mut names = Names::default();
+        let (one, other) = ([b'a'; 64], [[b'a'; 63].as_slice(), b"b"].concat());
+        names.propose(1, &one, Some(1));
+        assert_eq!(names.find(&other, 1), Found::Is(1));
+        names.settle();
+        names.set(other, None);
+        assert_eq!(names.find(&one, 2), Found::Nothing);
     }
 }

@@ -141,6 +141,9 @@ impl Session {
             self.wait_for_drained_fallible().await?;
         }
         let body = message.slice(protocol::HEADER..);
+        if let Err(unreadable) = self.reads_names(kind, &body).await? {
+            return self.unreadable(unreadable, &[], false);
+        }
         match kind {
             frontend::QUERY => self.on_query(&message, &body).await,
             frontend::PARSE => self.on_parse(&message, &body).await,

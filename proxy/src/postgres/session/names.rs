@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use chaperone_sql::Kind;
 
-use super::Session;
+use super::{End, Session, understand::Unreadable};
 use crate::postgres::{
     decide::Permit,
     portal::{Names, Portal, Prepared},
+    protocol::{Fields, Malformed, frontend},
 };
 
 /// Whether a statement changes what names stand for when it ends.
@@ -23,7 +24,36 @@ pub(super) fn naming(kind: &Kind) -> bool {
     )
 }
 
+/// The names of a statement and a portal that a message carries.
+fn carried(kind: u8, body: &[u8]) -> Result<[&[u8]; 2], Malformed> {
+    let mut fields = Fields::new("name", body);
+    Ok(match kind {
+        frontend::PARSE | frontend::EXECUTE => [fields.cstr()?, b""],
+        frontend::BIND => [fields.cstr()?, fields.cstr()?],
+        frontend::CLOSE => {
+            fields.u8()?;
+            [fields.cstr()?, b""]
+        }
+        _ => [b"", b""],
+    })
+}
+
 impl Session {
+    /// Makes sure that the names in a message are the same to the backend as they are here: it turns
+    /// them from the client's encoding into its own.
+    pub(super) async fn reads_names(
+        &mut self,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<Result<(), Unreadable>, End> {
+        for name in carried(kind, body)? {
+            if let Err(unreadable) = self.reads_as_written(name).await? {
+                return Ok(Err(unreadable));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// A statement that changes names has ended well.
     pub(super) fn apply_naming(&mut self, permit: &Arc<Permit>) {
         let statement = &permit.statement;
