@@ -105,6 +105,47 @@ fn an_answer_that_does_not_fit_denies_nothing_that_was_done_behind_it() {
     }
 }
 
+/// The server commits what stands beside it in its text or its batch.
+#[test]
+fn an_answer_that_does_not_fit_denies_nothing_that_was_done_beside_it() {
+    let rig = rig();
+    // With functions of its own in the database, a change has the catalog looked at again.
+    for function in ["say", "blurt", "look_up"] {
+        let drop = format!("DROP FUNCTION IF EXISTS {function}");
+        rig.direct().ask(&query(&drop));
+    }
+    let insert = "INSERT INTO item (id) VALUES (77)";
+    let select = "SELECT *, 1 FROM item";
+    for batch in [
+        query(&format!("{insert}; {select}")),
+        query(&format!("{select}; {insert}")),
+        query(&format!("BEGIN; {insert}; {select}; COMMIT")),
+        [unsynced(insert), unsynced(select), sync()].concat(),
+        [
+            parse("s", select, &[]),
+            bind("p", "s", &[], 0),
+            unsynced(insert),
+            execute("p", 0),
+            sync(),
+        ]
+        .concat(),
+    ] {
+        rig.reset();
+        let mut wire = before_a_change(&rig);
+        let said = wire.play(&[Step::Send(batch), Step::Quiet]);
+        without_the_change(&rig);
+        told_the_truth(&rig, &said);
+    }
+    // Where an error can still undo it, it does, and the session goes on.
+    rig.reset();
+    let mut wire = before_a_change(&rig);
+    let said = wire.ask(&query(&format!("BEGIN; {insert}; {select}")));
+    without_the_change(&rig);
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+    assert_eq!(said.all("ReadyForQuery E").len(), 1, "{said}");
+    told_the_truth(&rig, &said);
+}
+
 #[test]
 fn a_second_sync_waits_for_what_the_first_batch_comes_to() {
     let rig = rig();

@@ -22,13 +22,22 @@ impl Lasting {
         match &statement.kind {
             Kind::Begin => self.in_block = true,
             // The client takes back what it has done; its ROLLBACK is on record.
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction { .. } => {
+            Kind::Commit { chain } | Kind::Rollback { chain } => {
+                self.intents.clear();
+                self.in_block &= *chain;
+            }
+            Kind::PrepareTransaction { .. } => {
                 self.intents.clear();
                 self.in_block = false;
             }
             _ if statement.effects.read_only => {}
             _ => self.intents.extend(intent),
         }
+    }
+
+    /// Something was changed, and the end of the batch or Query commits it.
+    pub(super) fn is_committed_with_the_batch(&self) -> bool {
+        !self.in_block && !self.intents.is_empty()
     }
 
     /// ReadyForQuery came: whatever belongs to no block is committed.

@@ -103,8 +103,8 @@ impl Session {
             run.failed = Some(refusal.clone());
             foreseen = run.permit.may_fail_late();
         }
-        if !foreseen && self.more_is_sent() {
-            // What is behind it has not waited, and may have effects that an error would deny.
+        if !foreseen && (self.more_is_sent() || self.changes_beside()) {
+            // What is around it has not waited, and may have effects that an error would deny.
             self.broken = Some(End::Told(refusal));
             return;
         }
@@ -123,6 +123,20 @@ impl Session {
                     | Expected::Parse
             )
         })
+    }
+
+    /// Whether the backend has changed something, or is about to, that it commits although the run at
+    /// the head fails on our side: in the same simple Query, or in the batch that has been ended.
+    fn changes_beside(&self) -> bool {
+        let behind = match self.queue.front() {
+            Some(Expected::Query { runs, at }) => runs.get(at + 1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let changes = |run: &Run| {
+            let statement = &run.permit.statement;
+            !statement.effects.read_only || statement.kind.is_transaction_control()
+        };
+        behind.iter().any(changes) || !self.unsynced && self.lasting.is_committed_with_the_batch()
     }
 
     pub(super) fn on_suspended(&mut self, message: &[u8]) -> Result<(), End> {
