@@ -12,6 +12,7 @@ mod ward;
 
 use std::sync::LazyLock;
 
+use chaperone_test_support::wire::Step;
 use chaperone_test_support::wire::frontend::*;
 use chaperone_test_support::wire::rig::Rig;
 use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
@@ -153,4 +154,68 @@ fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
         assert_eq!(said.sqlstates(), ["0A000"], "{said}");
     }
     rig.direct().ask(&query("DROP VIEW shown"));
+}
+
+/// A batch without a block is a transaction too.
+#[test]
+fn a_long_batch_that_sees_an_old_catalog_is_not_understood() {
+    let rig = Rig::take(CHAPERONE);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(CHAPERONE, labels).start().unwrap();
+    let of = |table: &str, column: &str| {
+        query(&format!(
+            "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"
+        ))
+    };
+    let unsynced = |sql: &str| [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat();
+    rig.direct().ask(&of("item", "body"));
+    let mut wire = Rig::through(&proxy);
+    wire.ask(&query("SELECT v FROM shown"));
+    let set = unsynced("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+    let begin = [set, unsynced("SELECT v FROM shown"), flush()].concat();
+    let said = wire.play(&[Step::Send(begin), Step::Quiet]);
+    assert_eq!(said.all("DataRow").len(), 5, "{said}");
+    rig.direct().ask(&of("patient", "ssn"));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let said = wire.ask(&[unsynced("SELECT v FROM shown"), sync()].concat());
+    assert!(!said.to_string().contains("900-11"), "{said}");
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
+    let said = wire.ask(&[unsynced("SELECT v FROM shown"), sync()].concat());
+    assert!(said.sqlstates().is_empty(), "{said}");
+    rig.direct().ask(&query("DROP VIEW shown"));
+}
+
+/// What the server reads by can be changed for sessions that run.
+#[test]
+fn a_setting_that_an_administrator_changes_is_noticed() {
+    let rig = Rig::take(CHAPERONE);
+    let proxy = rig.masking(CHAPERONE, "").start().unwrap();
+    let mut wire = Rig::through(&proxy);
+    let hidden = "SELECT '\\', ', name || ssn FROM patient --'";
+    let said = wire.ask(&query(hidden));
+    assert_eq!(said.all("DataRow").len(), 1, "{said}");
+    let change = |to: &str| {
+        let sql = format!("ALTER SYSTEM {to};\nSELECT pg_reload_conf();");
+        rig.postgres.script("postgres", &sql).unwrap();
+    };
+    for (to, noticed) in [
+        ("SET standard_conforming_strings = off", "off"),
+        ("RESET standard_conforming_strings", "on"),
+    ] {
+        change(to);
+        ward::wait_for("the server's own notice", || {
+            let said = wire.ask(&query("SHOW standard_conforming_strings"));
+            said.all("DataRow") == [format!("DataRow '{noticed}'")]
+        });
+        let said = wire.ask(&query(hidden));
+        assert!(!said.to_string().contains("900-11"), "{said}");
+    }
+    // Those that it tells nobody of are noticed within a second.
+    let negated = "SELECT id FROM item WHERE body = NULL";
+    wire.ask(&query(negated));
+    change("SET transform_null_equals = on");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let said = wire.ask(&query(negated));
+    change("RESET transform_null_equals");
+    assert_eq!(said.sqlstates(), ["0A000"], "{said}");
 }

@@ -42,8 +42,9 @@ const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 const CATALOG_FAILED: &str = "catalog-failed";
 
 impl Session {
-    /// Makes sure that the session's view of the catalog is current: it was looked at since
-    /// anything of ours may have changed it, and compared with the backend's at `most` so long ago.
+    /// Makes sure that the session's view of itself and of the catalog is current: it was looked at
+    /// since anything of ours may have changed it, and compared with the backend's at `most` so long
+    /// ago. An administrator can change a setting for sessions that run.
     pub(super) async fn refresh(&mut self, most: Duration) -> Result<Result<(), Unreadable>, End> {
         let fresh = self.ground.is_some() && !self.stale;
         if fresh && self.ground_checked.elapsed() < most {
@@ -56,20 +57,6 @@ impl Session {
             // Nothing can be asked in an aborted transaction, and nothing of data runs in it.
             return Ok(Err(Unreadable::Aborted));
         }
-        if fresh {
-            let rows = match self
-                .ask_again_if_lost(&[Snapshot::FINGERPRINT_QUERY])
-                .await?
-            {
-                Ok(rows) => rows,
-                Err(unreadable) => return Ok(Err(unreadable)),
-            };
-            if first_value(&rows, 0).is_some_and(|now| Some(now) == self.ground_fingerprint) {
-                self.ground_checked = Instant::now();
-                return Ok(Ok(()));
-            }
-        }
-        self.stale = true;
         self.look().await
     }
 
@@ -96,8 +83,14 @@ impl Session {
                 "the session's role at the backend is no longer the one that it was granted",
             )));
         }
-        let catalogs = &self.grounds.backend.catalogs;
-        let known = fingerprint.as_deref().and_then(|text| catalogs.find(text));
+        let mine = self
+            .ground
+            .as_ref()
+            .filter(|_| fingerprint == self.ground_fingerprint);
+        let known = fingerprint.as_deref().and_then(|text| match mine {
+            Some(ground) => Some(Arc::clone(&ground.catalog)),
+            None => self.grounds.backend.catalogs.find(text),
+        });
         let catalog = match known {
             Some(catalog) => catalog,
             None => {
@@ -125,9 +118,13 @@ impl Session {
                 catalog
             }
         };
+        // In a batch that goes on, all is seen as it was at its start.
+        let as_it_was = view.is_frozen && self.unsynced && !self.in_transaction();
         self.stand_on(catalog, view);
         self.ground_fingerprint = fingerprint;
-        self.ground_checked = Instant::now();
+        if !as_it_was {
+            self.ground_checked = Instant::now();
+        }
         self.stale = false;
         Ok(Ok(()))
     }

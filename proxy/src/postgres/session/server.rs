@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{End, Session};
 use crate::postgres::{
     mask::RowPlan,
-    protocol::{self, Malformed, backend},
+    protocol::{self, Fields, Malformed, backend},
     queue::{Expected, Own},
     refusal::{Refusal, sqlstate},
     run::Run,
@@ -91,7 +91,9 @@ impl Session {
         match kind {
             backend::NOTICE_RESPONSE => return self.on_notice(&message, &body),
             backend::PARAMETER_STATUS => {
-                // Of messages that come at any time, this one stands for what was set.
+                // Of messages that come at any time, this one stands for what was set, by the session
+                // or for it.
+                self.stale |= changes_reading(&body)?;
                 self.sockets.to_client.buffer().extend_from_slice(&message);
                 return Ok(());
             }
@@ -241,6 +243,15 @@ impl Session {
             _ => Err(unexpected(backend::ROW_DESCRIPTION, self.queue.pop_front())),
         }
     }
+}
+
+/// Whether a setting is reported that may change how texts are read.
+fn changes_reading(body: &[u8]) -> Result<bool, Malformed> {
+    let name = Fields::new("ParameterStatus", body).cstr()?;
+    Ok(!matches!(
+        name,
+        b"application_name" | b"DateStyle" | b"IntervalStyle" | b"TimeZone"
+    ))
 }
 
 fn unexpected(kind: u8, entry: Option<Expected>) -> End {

@@ -66,9 +66,7 @@ impl Session {
         text: &[u8],
     ) -> Result<Result<Arc<Script>, Unreadable>, End> {
         match self.understand_by_catalog(text).await? {
-            Ok(script) if !script.free && self.sees_frozen() && self.in_transaction() => {
-                Ok(Ok(script.with_gap(FROZEN)))
-            }
+            Ok(script) if !script.free && self.sees_the_past() => Ok(Ok(script.with_gap(FROZEN))),
             other => Ok(other),
         }
     }
@@ -79,6 +77,13 @@ impl Session {
         self.ground
             .as_ref()
             .is_some_and(|ground| ground.view.is_frozen)
+    }
+
+    /// Whether others may have changed the catalog longer ago than a session may lag behind, without
+    /// this transaction seeing it: a block's, or one that a batch without a block has begun.
+    fn sees_the_past(&self) -> bool {
+        let lags = || self.ground_checked.elapsed() >= self.shared.rules.catalog_age;
+        self.sees_frozen() && (self.in_transaction() || self.unsynced && lags())
     }
 
     /// Understands a text by the catalog as the session sees it. Remembers it as long as nothing
