@@ -10,10 +10,13 @@
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
+use chaperone_test_support::chaperone::ChaperoneOptions;
 use chaperone_test_support::postgres::PostgresOptions;
 use chaperone_test_support::psql::PsqlOutput;
 use chaperone_test_support::relay::Meddling;
+use chaperone_test_support::wire::{Step, VERSION_3_0, VERSION_3_2, Wire, frontend};
 use chaperone_test_support::{Ca, Chaperone, Postgres, Psql, Relay, policies};
 
 const CHAPERONE: &str = env!("CARGO_BIN_EXE_chaperone");
@@ -41,6 +44,10 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn proxy(&self) -> Chaperone {
+        self.options().start().unwrap()
+    }
+
+    fn options(&self) -> ChaperoneOptions {
         let Target { host, port, .. } = self;
         let mut toml =
             format!("[[targets]]\nname = \"postgres\"\nhost = {host:?}\nport = {port}\n");
@@ -62,8 +69,6 @@ impl Target<'_> {
             .identity("reader", TOKEN, &["readers"], "")
             .incomplete_facts(&["allow-all"])
             .policy("allow-all", policies::example("allow-all").unwrap(), "")
-            .start()
-            .unwrap()
     }
 }
 
@@ -320,5 +325,136 @@ fn a_backend_that_says_nothing_is_given_up() {
     for ca in [None, Some(Ca::new().unwrap())] {
         let proxy = over_tcp(port, ca.as_ref());
         refused(&proxy, "backend is not reachable", "took longer than");
+    }
+}
+
+/// A backend of protocol 3.2 has cancel keys of up to 256 bytes. The relay gives out such ones.
+#[test]
+fn long_cancel_keys_come_back_as_they_were_given() {
+    let key = |length: u8| -> Vec<u8> { (0..=255).cycle().take(usize::from(length) + 1).collect() };
+    for (length, good) in [(2, false), (3, true), (31, true), (255, true)] {
+        let secret = key(length);
+        let given = [
+            b"K",
+            &frame(&[&7u32.to_be_bytes()[..], &secret].concat())[..],
+        ]
+        .concat();
+        let postgres = with_role(Postgres::options().hba("host all all all trust"), "");
+        let relay = Relay::altering(postgres.port(), move || {
+            let given = given.clone();
+            move |message: &[u8]| match message.first() {
+                Some(b'K') => given.clone(),
+                _ => message.to_vec(),
+            }
+        });
+        let relay = relay.unwrap();
+        let proxy = Target {
+            host: "127.0.0.1",
+            port: relay.port(),
+            ca: None,
+            password: false,
+        }
+        .proxy();
+        if !good {
+            refused(
+                &proxy,
+                "backend is not reachable",
+                "does not speak the protocol",
+            );
+            continue;
+        }
+        let mut wire = caller_of(&proxy, VERSION_3_2);
+        let (pid, ours) = wire.key.clone();
+        assert_eq!((pid, ours.len()), (7, 32));
+        wire.send(&frontend::query("SELECT pg_sleep(2)")).unwrap();
+        wait_until("the statement runs", || heard(&relay, b"pg_sleep"));
+        let mut canceller = Wire::connect(proxy.port()).unwrap();
+        canceller
+            .send(&frontend::cancel_request(pid, &ours))
+            .unwrap();
+        let request = frontend::cancel_request(pid, &secret);
+        wait_until("the backend is asked to cancel", || heard(&relay, &request));
+        // No backend has that key, so the statement runs to its end.
+        let said = wire.play(&[Step::Ready(1)]);
+        assert_eq!(said.all("DataRow"), ["DataRow ''"], "{said}");
+    }
+}
+
+/// TCP asks a side that says nothing whether it is there: on both connections of a session.
+#[test]
+fn peers_that_say_nothing_are_probed() {
+    let postgres = with_role(Postgres::options().hba("host all all all trust"), "");
+    let relay = Relay::listening_in(postgres.port()).unwrap();
+    let proxy = Target {
+        host: "127.0.0.1",
+        port: relay.port(),
+        ca: None,
+        password: false,
+    }
+    .options()
+    .toml("[session]\npeer_timeout = \"30s\"")
+    .start()
+    .unwrap();
+    let mut wire = caller_of(&proxy, VERSION_3_0);
+    wire.ask(&frontend::query("SELECT 1"));
+    let ours = |end: u16, other: bool| -> Vec<u64> {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let of = |line: &str| keepalive(line, end, other);
+        table.lines().filter_map(of).collect()
+    };
+    // In hundredths of a second: less than the silence before the first probe, which is half of the
+    // time that a peer has.
+    for (side, end, other) in [
+        ("client", proxy.port(), false),
+        ("backend", relay.port(), true),
+    ] {
+        wait_until(side, || {
+            let timers = ours(end, other);
+            timers.len() == 1 && timers.iter().all(|left| (1..=1500).contains(left))
+        });
+    }
+}
+
+/// Hundredths of a second until the keepalive timer of an established connection fires, by its line in
+/// `/proc/net/tcp`, if it is one whose own port is `port`, or whose peer's (`other`).
+fn keepalive(line: &str, port: u16, other: bool) -> Option<u64> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let address = fields.get(if other { 2 } else { 1 })?;
+    let end = u16::from_str_radix(address.split_once(':')?.1, 16).ok()?;
+    let established = *fields.get(3)? == "01";
+    let (timer, left) = fields.get(5)?.split_once(':')?;
+    let kept = timer == "02";
+    (end == port && established && kept).then(|| u64::from_str_radix(left, 16).unwrap())
+}
+
+fn caller_of(proxy: &Chaperone, version: u32) -> Wire {
+    let mut wire = Wire::connect(proxy.port())
+        .unwrap()
+        .tls(&proxy.ca_file())
+        .unwrap();
+    let parameters = [("user", "reader"), ("database", "postgres")];
+    let said = wire.login(version, &parameters, TOKEN).unwrap();
+    assert_eq!(said.0.last().unwrap(), "ReadyForQuery I", "{said}");
+    wire
+}
+
+fn frame(body: &[u8]) -> Vec<u8> {
+    [
+        &u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..],
+        body,
+    ]
+    .concat()
+}
+
+fn heard(relay: &Relay, what: &[u8]) -> bool {
+    relay.heard().windows(what.len()).any(|part| part == what)
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

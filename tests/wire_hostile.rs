@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chaperone_test_support::wire::frontend::*;
 use chaperone_test_support::wire::rig::{DATABASE, ROLE, Rig, TOKEN};
-use chaperone_test_support::wire::{Step, Transcript, VERSION_3_0, Wire};
+use chaperone_test_support::wire::{Step, Transcript, VERSION_3_0, VERSION_3_2, Wire};
 
 const USUAL: [(&str, &str); 2] = [("user", ROLE), ("database", DATABASE)];
 
@@ -56,9 +56,14 @@ fn login_is_as_the_server_s_own() {
         for version in [VERSION_3_0, 0x0003_0002] {
             let mut direct = Wire::connect(rig.postgres.port()).unwrap();
             let mut proxied = tls(&rig);
+            let mut said = direct.login(version, parameters, TOKEN).unwrap();
+            // A server of 3.0 says so; Chaperone speaks 3.2 itself.
+            said.0
+                .retain(|line| line != "NegotiateProtocolVersion 30000");
+            assert_eq!(said, proxied.login(version, parameters, TOKEN).unwrap());
             assert_eq!(
-                direct.login(version, parameters, TOKEN).unwrap(),
-                proxied.login(version, parameters, TOKEN).unwrap()
+                proxied.key.1.len(),
+                if version == VERSION_3_0 { 4 } else { 32 }
             );
             for text in [
                 "SHOW work_mem",
@@ -87,16 +92,47 @@ fn login_is_as_the_server_s_own() {
 fn later_protocols_are_negotiated() {
     let rig = rig();
     let options = [&USUAL[..], &[("_pq_.something", "1")]].concat();
-    for (version, parameters) in [
-        (0x0003_0002, &USUAL[..]),
-        (0x0003_270f, &USUAL[..]),
-        (VERSION_3_0, &options),
-        (0x0003_0002, &options),
+    for (version, parameters, answer, key) in [
+        (VERSION_3_0, &USUAL[..], None, 4),
+        (VERSION_3_0 + 1, &USUAL, Some("30000"), 4),
+        (VERSION_3_2, &USUAL, None, 32),
+        (0x0003_270f, &USUAL, Some("30002"), 32),
+        (VERSION_3_0, &options, Some("30000 _pq_.something"), 4),
+        (VERSION_3_2, &options, Some("30002 _pq_.something"), 32),
     ] {
+        let mut wire = tls(&rig);
+        let said = wire.login(version, parameters, TOKEN).unwrap();
+        let answer: Vec<_> = answer
+            .map(|agreed| format!("NegotiateProtocolVersion {agreed}"))
+            .into_iter()
+            .collect();
+        assert_eq!(said.all("NegotiateProtocolVersion"), answer, "{said}");
+        assert_eq!(wire.key.1.len(), key, "{said}");
+        // The rest is as the server's own, which speaks 3.0 or 3.2.
         let mut direct = Wire::connect(rig.postgres.port()).unwrap();
-        let said = tls(&rig).login(version, parameters, TOKEN).unwrap();
-        assert_eq!(said.all("NegotiateProtocolVersion").len(), 1, "{said}");
-        assert_eq!(direct.login(version, parameters, TOKEN).unwrap(), said);
+        let own = direct.login(version, parameters, TOKEN).unwrap();
+        let rest = |said: &Transcript| -> Vec<String> {
+            let lines = said.0.iter().cloned();
+            lines
+                .filter(|line| !line.starts_with("Negotiate"))
+                .collect()
+        };
+        assert_eq!(rest(&own), rest(&said));
+        // The key is good for what it is there for, and only as a whole.
+        let (pid, secret) = wire.key.clone();
+        wire.send(&query("SELECT pg_sleep(30)")).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let ask = |secret: &[u8]| {
+            let mut canceller = clear(&rig);
+            canceller.send(&cancel_request(pid, secret)).unwrap();
+            assert_eq!(canceller.play(&[Step::End]).0, ["END"]);
+        };
+        ask(&secret[..secret.len() - 1]);
+        ask(&[&secret[..], &[0]].concat());
+        let said = wire.play(&[Step::Quiet]);
+        assert!(said.0.is_empty(), "{said}");
+        ask(&secret);
+        assert_eq!(wire.play(&[Step::Ready(1)]).sqlstates(), ["57014"]);
     }
     for version in [0x0002_0000, 0x0004_0000] {
         let said = tls(&rig).login(version, &USUAL, TOKEN).unwrap();

@@ -35,6 +35,32 @@ fn a_query_behind_an_error_without_sync_is_skipped_like_all_that_follows() {
 }
 
 #[test]
+fn whatever_queries_ask_for_they_are_skipped_behind_an_error_without_sync() {
+    let rig = rig();
+    for failing in [run("SELECT 1/0", &[]), parse("", "SELECT nothing", &[])] {
+        // What changes settings has the next text looked at anew, by questions of the proxy's own.
+        for query_text in [
+            "SET TimeZone = 'UTC'",
+            "SELECT 1",
+            "SELEC 1",
+            "COPY item FROM STDIN",
+        ] {
+            let insert = query("INSERT INTO item VALUES (50, 'x')");
+            let said = rig.same(&[
+                Step::Send(query("SET application_name = 'x'")),
+                Step::Ready(1),
+                Step::Send([failing.clone(), query(query_text), query("SELEC 1"), insert].concat()),
+                Step::Quiet,
+                Step::Send([sync(), query("SELECT count(*) FROM item")].concat()),
+                Step::Ready(2),
+            ]);
+            assert_eq!(said.sqlstates().len(), 1, "{said}");
+            assert_eq!(said.all("DataRow"), ["DataRow '5'"], "{said}");
+        }
+    }
+}
+
+#[test]
 fn what_waits_for_a_name_is_skipped_when_giving_it_fails() {
     rig().same(&[
         Step::Send(query("PREPARE p AS SELECT 1")),

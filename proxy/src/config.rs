@@ -169,6 +169,9 @@ pub struct Session {
     /// Ends any session.
     #[serde(deserialize_with = "value::duration")]
     pub absolute_timeout: Duration,
+    /// A client or backend that has not answered for so long, not even its system, is gone.
+    #[serde(deserialize_with = "value::duration")]
+    pub peer_timeout: Duration,
     /// Names of harmless settings that a caller may SET and RESET.
     pub settings: Vec<String>,
 }
@@ -203,6 +206,7 @@ impl Default for Session {
         Session {
             idle_timeout: Duration::from_secs(15 * 60),
             absolute_timeout: Duration::from_secs(8 * 60 * 60),
+            peer_timeout: Duration::from_secs(60),
             settings: settings.map(str::to_owned).to_vec(),
         }
     }

@@ -272,6 +272,7 @@ fn rules(config: &Config) -> SessionRules {
     SessionRules {
         idle_timeout: config.session.idle_timeout,
         absolute_timeout: config.session.absolute_timeout,
+        peer_timeout: config.session.peer_timeout,
         settings: config.session.settings.clone(),
         max_statement: config.statement.max_bytes,
         result_buffer: config.statement.buffer,

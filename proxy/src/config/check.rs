@@ -26,6 +26,13 @@ pub(super) fn all(config: &Config) -> Result<(), Fault> {
             "make it shorter, or absolute_timeout longer",
         ));
     }
+    if !(6..=43_200).contains(&config.session.peer_timeout.as_secs()) {
+        return Err(Fault::new(
+            key!["session", "peer_timeout"],
+            "shorter than the probes of TCP can tell, or longer than half a day",
+            "write \"6s\" to \"12h\"; \"60s\" is good",
+        ));
+    }
     for (index, name) in config.session.settings.iter().enumerate() {
         if ["role", "session_authorization"]
             .iter()

@@ -79,13 +79,15 @@ pub(crate) struct Registered {
 }
 
 impl Cancels {
-    /// Registers a session whose backend has the given process id.
+    /// Registers a session whose backend has the given process id; the client's key gets a secret of
+    /// `length` bytes.
     pub(crate) fn register(
         &self,
         target: &Arc<str>,
         pid: u32,
+        length: usize,
     ) -> Result<Registered, ring::error::Unspecified> {
-        let mut secret = vec![0u8; 4];
+        let mut secret = vec![0u8; length];
         SystemRandom::new().fill(&mut secret)?;
         let key = CancelKey { pid, secret };
         let asked = Arc::new(Asked::default());
@@ -135,7 +137,7 @@ mod tests {
     async fn only_the_right_key_reaches_a_session_and_only_while_it_lives() {
         let cancels = Cancels::default();
         let target: Arc<str> = "clinic".into();
-        let session = cancels.register(&target, 42).unwrap();
+        let session = cancels.register(&target, 42, 4).unwrap();
         let mut wrong = session.key.clone();
         wrong.secret[0] ^= 1;
         cancels.request(&wrong);

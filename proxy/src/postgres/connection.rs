@@ -23,7 +23,7 @@ use super::{
     sockets::Sockets,
     start_settings,
     startup::{self, Opening, OpeningError, Parameters},
-    stream::Stream,
+    stream::{self, Stream},
     upstream::{self, Login, UpstreamError},
 };
 use crate::{approval::BoxFuture, audit, metrics};
@@ -92,7 +92,8 @@ enum Failed {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr) {
-    let _ = tcp.set_nodelay(true);
+    // One that is gone by now is found out when it is read.
+    let _ = stream::prepare(&tcp, front.shared.rules.peer_timeout);
     let opened = timeout(front.login_timeout, open(&front, tcp, peer)).await;
     match opened {
         Err(_) => tracing::info!(client = %peer.ip(), "no session: the start-up took too long"),
@@ -315,7 +316,7 @@ async fn start(
     let registered = front
         .shared
         .cancels
-        .register(&backend.name, upstream.key.pid)
+        .register(&backend.name, upstream.key.pid, parameters.secret_length())
         .map_err(|_| Failed::Silent("no randomness for a cancel key".to_owned()))?;
     let mut sockets = Sockets::new(stream, upstream.stream, upstream.rest);
     let out = sockets.to_client.buffer();

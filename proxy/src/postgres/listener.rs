@@ -34,6 +34,7 @@ impl Listener {
         targets: Vec<TargetOptions>,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
+        let peer_timeout = shared.rules.peer_timeout;
         let front = Front {
             shared,
             admit,
@@ -41,7 +42,7 @@ impl Listener {
             plaintext,
             backends: targets
                 .into_iter()
-                .map(|t| Arc::new(Backend::new(t)))
+                .map(|t| Arc::new(Backend::new(t, peer_timeout)))
                 .collect(),
             login_timeout: Duration::from_secs(30),
         };

@@ -7,6 +7,8 @@ use bytes::{BufMut, BytesMut};
 
 /// Protocol version 3.0, major in the upper 16 bits.
 pub(crate) const VERSION_3_0: u32 = 3 << 16;
+/// Protocol version 3.2, in which cancel keys have more than four bytes. There is no 3.1.
+pub(crate) const VERSION_3_2: u32 = VERSION_3_0 + 2;
 /// Code of a CancelRequest.
 pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
 /// Code of an SSLRequest.

@@ -31,6 +31,8 @@ pub struct SessionRules {
     pub idle_timeout: Duration,
     /// Longest life of a session.
     pub absolute_timeout: Duration,
+    /// When a peer that answers no probe of TCP's is taken for gone.
+    pub peer_timeout: Duration,
     /// Settings that a caller may change.
     pub settings: Vec<String>,
     /// Longest text of a statement in bytes.
@@ -96,13 +98,14 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn new(target: TargetOptions) -> Self {
+    pub(crate) fn new(target: TargetOptions, peer_timeout: Duration) -> Self {
         Self {
             name: target.name.into(),
             endpoint: Endpoint {
                 host: target.host,
                 port: target.port,
                 tls: target.tls,
+                peer_timeout,
             },
             database: target.database,
             labelling: Arc::new(target.labelling),

@@ -1,13 +1,14 @@
 //! The first messages of a connection, before anybody is authenticated (protocol section
 //! "Start-up").
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::protocol::{
-    self, CANCEL_REQUEST, Fields, GSSENC_REQUEST, Malformed, SSL_REQUEST, VERSION_3_0, backend,
+    self, CANCEL_REQUEST, Fields, GSSENC_REQUEST, Malformed, SSL_REQUEST, VERSION_3_0, VERSION_3_2,
+    backend,
 };
 
 /// The longest start-up packet that PostgreSQL takes (`MAX_STARTUP_PACKET_LENGTH`).
@@ -22,7 +23,10 @@ pub(crate) enum Opening {
     Startup(Parameters),
 }
 
-/// What a CancelRequest names: the backend's process and a secret of 4 to 256 bytes.
+/// How many bytes the secret of a cancel key has: 4 in protocol 3.0, up to 256 in 3.2.
+const SECRET: RangeInclusive<usize> = 4..=256;
+
+/// What a CancelRequest names: the backend's process and a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CancelKey {
     pub(crate) pid: u32,
@@ -45,6 +49,23 @@ impl Parameters {
             .rev()
             .find(|(key, _)| key == name.as_bytes())
             .map(|(_, value)| value.as_slice())
+    }
+
+    /// The version that the session then has, between the client and Chaperone.
+    pub(crate) fn agreed_version(&self) -> u32 {
+        if self.version < VERSION_3_2 {
+            VERSION_3_0
+        } else {
+            VERSION_3_2
+        }
+    }
+
+    /// How long a cancel key the client takes.
+    pub(crate) fn secret_length(&self) -> usize {
+        match self.agreed_version() {
+            VERSION_3_0 => 4,
+            _ => 32,
+        }
     }
 
     /// Settings that the session would start with: every parameter that is not the protocol's own,
@@ -156,7 +177,7 @@ fn parse_opening(packet: &[u8]) -> Result<Opening, OpeningError> {
         CANCEL_REQUEST => {
             let pid = fields.u32()?;
             let secret = packet.get(8..).unwrap_or_default().to_vec();
-            if (4..=256).contains(&secret.len()) {
+            if SECRET.contains(&secret.len()) {
                 Ok(Opening::Cancel(CancelKey { pid, secret }))
             } else {
                 Err(Malformed::Invalid("CancelRequest").into())
@@ -167,19 +188,20 @@ fn parse_opening(packet: &[u8]) -> Result<Opening, OpeningError> {
     }
 }
 
-/// Appends a NegotiateProtocolVersion when the client asked for more than 3.0 or for protocol
-/// options: Chaperone serves 3.0 and none.
+/// Appends a NegotiateProtocolVersion when the client asked for more than 3.2 or for protocol
+/// options: Chaperone serves 3.2 and no options.
 pub(crate) fn negotiate(out: &mut BytesMut, parameters: &Parameters) {
     let options: Vec<_> = parameters
         .list
         .iter()
         .filter(|(name, _)| name.starts_with(b"_pq_."))
         .collect();
-    if parameters.version == VERSION_3_0 && options.is_empty() {
+    let version = parameters.agreed_version();
+    if parameters.version == version && options.is_empty() {
         return;
     }
     protocol::message(out, backend::NEGOTIATE_PROTOCOL_VERSION, |out| {
-        out.put_u32(VERSION_3_0);
+        out.put_u32(version);
         out.put_u32(u32::try_from(options.len()).unwrap_or(u32::MAX));
         for (name, _) in options {
             protocol::cstr(out, name);
@@ -225,8 +247,8 @@ pub(crate) async fn ask_password(
         .map_err(|_| Malformed::Invalid("Password").into())
 }
 
-/// Appends a StartupMessage for the backend: protocol 3.0, our user and database, everything else
-/// as the client gave it.
+/// Appends a StartupMessage for the backend: our user and database, everything else as the client
+/// gave it. What the client takes is asked for; an older backend negotiates down.
 pub(crate) fn startup_message(
     out: &mut BytesMut,
     login: &str,
@@ -235,7 +257,7 @@ pub(crate) fn startup_message(
 ) {
     let at = out.len();
     out.put_u32(0);
-    out.put_u32(VERSION_3_0);
+    out.put_u32(parameters.agreed_version());
     for (name, value) in [("user", login), ("database", database)] {
         protocol::cstr(out, name.as_bytes());
         protocol::cstr(out, value.as_bytes());
@@ -266,15 +288,14 @@ pub(crate) fn cancel_request(key: &CancelKey) -> BytesMut {
 
 /// Process id and secret of a BackendKeyData.
 pub(crate) fn backend_key(body: &[u8]) -> Result<CancelKey, Malformed> {
-    let mut body_left = body;
-    if body.len() < 8 {
-        return Err(Malformed::Truncated("BackendKeyData"));
+    let mut fields = Fields::new("BackendKeyData", body);
+    let pid = fields.u32()?;
+    let secret = body.get(4..).unwrap_or_default().to_vec();
+    if SECRET.contains(&secret.len()) {
+        Ok(CancelKey { pid, secret })
+    } else {
+        Err(Malformed::Invalid("BackendKeyData"))
     }
-    let pid = body_left.get_u32();
-    Ok(CancelKey {
-        pid,
-        secret: body_left.to_vec(),
-    })
 }
 
 #[cfg(test)]
@@ -341,6 +362,38 @@ mod tests {
             u32::from_be_bytes(out[..4].try_into().unwrap()) as usize,
             out.len()
         );
+    }
+
+    #[test]
+    fn versions_are_agreed_upon() {
+        for (asked, agreed, secret) in [
+            (0x0003_0000, 0x0003_0000, 4),
+            (0x0003_0001, 0x0003_0000, 4),
+            (0x0003_0002, 0x0003_0002, 32),
+            (0x0003_270f, 0x0003_0002, 32),
+        ] {
+            let asks = Parameters {
+                version: asked,
+                ..parameters(&[("user", "x")])
+            };
+            assert_eq!(
+                (asks.agreed_version(), asks.secret_length()),
+                (agreed, secret)
+            );
+            let mut said = BytesMut::new();
+            negotiate(&mut said, &asks);
+            assert_eq!(said.is_empty(), asked == agreed, "{asked:x}");
+        }
+    }
+
+    #[test]
+    fn secrets_have_four_to_256_bytes() {
+        for (length, good) in [(3, false), (4, true), (32, true), (256, true), (257, false)] {
+            let body = [&7u32.to_be_bytes()[..], &vec![1; length]].concat();
+            assert_eq!(backend_key(&body).is_ok(), good, "{length}");
+            let request = [&CANCEL_REQUEST.to_be_bytes()[..], &body].concat();
+            assert_eq!(parse_opening(&request).is_ok(), good, "{length}");
+        }
     }
 
     proptest! {

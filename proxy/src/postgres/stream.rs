@@ -4,8 +4,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -13,6 +15,24 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::quiet::QuietSocket;
+
+/// How often a peer that says nothing is asked whether it is there, before it is taken for gone.
+const PROBES: u32 = 3;
+
+/// Sets up a connection: small messages go at once, and a peer that is gone without a word (no power,
+/// no network) is noticed after `peer_timeout`: half of it in silence, half of it asking.
+///
+/// What it has sent and nobody has acknowledged is the kernel's to give up: `TCP_USER_TIMEOUT` would
+/// also end a peer that is there and does not read for a while.
+pub(crate) fn prepare(tcp: &TcpStream, peer_timeout: Duration) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let silence = peer_timeout / 2;
+    let probes = TcpKeepalive::new()
+        .with_time(silence)
+        .with_interval(silence / PROBES)
+        .with_retries(PROBES);
+    SockRef::from(tcp).set_tcp_keepalive(&probes)
+}
 
 /// A connected stream.
 pub(crate) enum Stream {

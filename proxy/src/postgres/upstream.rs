@@ -24,7 +24,7 @@ use super::{
     refusal::{Refusal, sqlstate},
     report::Report,
     startup::{self, CancelKey, Parameters},
-    stream::Stream,
+    stream::{self, Stream},
 };
 
 /// Where a backend listens and how it is reached.
@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     /// TLS with certificate checks; `None` only for Unix sockets and loopback.
     pub(crate) tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
+    /// When a backend that answers no probe of TCP's is taken for gone.
+    pub(crate) peer_timeout: Duration,
 }
 
 /// As whom Chaperone logs in.
@@ -211,7 +213,7 @@ async fn dial(endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
     let mut tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
         .await
         .map_err(named)?;
-    tcp.set_nodelay(true)?;
+    stream::prepare(&tcp, endpoint.peer_timeout)?;
     let Some(config) = &endpoint.tls else {
         return Ok(Stream::Tcp(tcp));
     };

@@ -46,18 +46,7 @@ impl Relay {
             let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
             let (mut from_client, mut to_client) = client.split();
             let (mut from_server, mut to_server) = server.split();
-            let up = async {
-                let mut chunk = vec![0; 16 << 10];
-                loop {
-                    let count = from_client.read(&mut chunk).await?;
-                    let part = chunk.get(..count).unwrap_or_default();
-                    if part.is_empty() {
-                        return to_server.shutdown().await;
-                    }
-                    lock(&heard).extend_from_slice(part);
-                    to_server.write_all(part).await?;
-                }
-            };
+            let up = pass_on(&mut from_client, &mut to_server, &heard);
             let down = tokio::io::copy(&mut from_server, &mut to_client);
             // Either side's end is the end.
             tokio::select! {
@@ -83,6 +72,43 @@ impl Relay {
         Self::start(move |client, _| {
             let (acceptor, connector) = (acceptor.clone(), connector.clone());
             async move { pretend(client, server, acceptor, connector, meddling).await }
+        })
+    }
+
+    /// Passes the client's bytes on, and the server's messages as they come out of `alter`, of which
+    /// there is one for each connection. It is given whole messages, type byte and length included, and
+    /// returns whatever it likes.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub fn altering<A>(server: u16, alter: impl Fn() -> A + Send + 'static) -> Result<Self>
+    where
+        A: FnMut(&[u8]) -> Vec<u8> + Send + 'static,
+    {
+        Self::start(move |mut client, heard| {
+            let mut alter = alter();
+            async move {
+                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_server, mut to_server) = server.split();
+                let up = pass_on(&mut from_client, &mut to_server, &heard);
+                let down = async {
+                    loop {
+                        let message = match whole_message(&mut from_server).await {
+                            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                                return to_client.shutdown().await;
+                            }
+                            other => other?,
+                        };
+                        to_client.write_all(&alter(&message)).await?;
+                    }
+                };
+                // Either side's end is the end.
+                tokio::select! {
+                    ended = up => ended,
+                    ended = down => ended,
+                }
+            }
         })
     }
 
@@ -126,6 +152,44 @@ impl Relay {
             _runtime: runtime,
         })
     }
+}
+
+/// Passes bytes on to the end, and keeps them.
+async fn pass_on(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    heard: &Mutex<Vec<u8>>,
+) -> io::Result<()> {
+    let mut chunk = vec![0; 16 << 10];
+    loop {
+        let count = from.read(&mut chunk).await?;
+        let part = chunk.get(..count).unwrap_or_default();
+        if part.is_empty() {
+            return to.shutdown().await;
+        }
+        lock(heard).extend_from_slice(part);
+        to.write_all(part).await?;
+    }
+}
+
+/// The next message of a server, type byte and length included.
+async fn whole_message(server: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; 5];
+    server.read_exact(&mut message).await?;
+    let length = match message.as_slice() {
+        [_, a, b, c, d] => u32::from_be_bytes([*a, *b, *c, *d]),
+        _ => 4,
+    };
+    message.resize(
+        usize::try_from(length)
+            .unwrap_or(4)
+            .saturating_add(1)
+            .max(5),
+        0,
+    );
+    let body = message.get_mut(5..).unwrap_or_default();
+    server.read_exact(body).await?;
+    Ok(message)
 }
 
 async fn pretend(

@@ -23,6 +23,8 @@ pub use transcript::Transcript;
 
 /// Protocol 3.0.
 pub const VERSION_3_0: u32 = 0x0003_0000;
+/// Protocol 3.2, with longer cancel keys.
+pub const VERSION_3_2: u32 = 0x0003_0002;
 
 /// A server that takes longer for an answer is one that hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +49,8 @@ pub enum Step {
     Ready(usize),
     /// Reads until a message of this type came.
     Until(u8),
+    /// Reads until a message came whose line in the transcript starts with this.
+    Line(String),
     /// Reads until nothing comes for a while.
     Quiet,
     /// Reads until the server closes the connection.
@@ -244,6 +248,9 @@ impl Wire {
                     })
                 }
                 Step::Until(kind) => self.until(said, PATIENCE, |message| message.kind == *kind),
+                Step::Line(start) => self.until(said, PATIENCE, |message| {
+                    transcript::line(message).starts_with(start.as_str())
+                }),
                 Step::Quiet => {
                     let (mut quiet, _) = self.until(said, SILENCE, |_| false);
                     let silent = quiet.0.last().is_some_and(|line| line == "TIMEOUT");

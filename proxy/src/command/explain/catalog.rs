@@ -64,6 +64,7 @@ async fn ask(target: &TargetOptions, role: &Role) -> Result<(Catalog, SessionVie
         host: target.host.clone(),
         port: target.port,
         tls: target.tls.clone(),
+        peer_timeout: PATIENCE,
     };
     let login = Login {
         user: role.login.clone(),

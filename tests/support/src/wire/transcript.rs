@@ -72,7 +72,7 @@ impl fmt::Display for Transcript {
     }
 }
 
-fn line(message: &Message) -> String {
+pub(super) fn line(message: &Message) -> String {
     let mut body = Reader(&message.body);
     let mut out = name(message.kind).to_owned();
     match message.kind {
