@@ -16,6 +16,7 @@ use chaperone_contract::{
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 mod rows;
@@ -334,13 +335,22 @@ pub(crate) struct Permit {
     ruling: Option<(Arc<Ruling>, Arc<PolicySet>)>,
     /// The record of the decision.
     pub(crate) decision: Seq,
-    /// The record of the approval's release, where it was held.
-    pub(crate) approval: Option<RecordRef>,
+    /// What a person said, where it was held.
+    pub(crate) approval: Option<Approved>,
     pub(crate) parameters: Vec<Value>,
     /// The request that it was decided for, as the client is told.
     pub(crate) request: Uuid,
     /// Whether the set would show anything of it, once that was asked.
     shows: OnceLock<bool>,
+}
+
+/// A person's yes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Approved {
+    /// The record of its release.
+    pub(crate) record: RecordRef,
+    /// The execution has to begin before this.
+    pub(crate) until: Instant,
 }
 
 static NO_LIMITS: Limits = Limits {
@@ -357,7 +367,7 @@ impl Permit {
         ruling: Arc<Ruling>,
         set: Arc<PolicySet>,
         decision: Seq,
-        approval: Option<RecordRef>,
+        approval: Option<Approved>,
         parameters: Vec<Value>,
         request: Uuid,
     ) -> Option<Arc<Self>> {
@@ -396,6 +406,16 @@ impl Permit {
         self.ruling
             .as_ref()
             .map_or(&NO_LIMITS, |(ruling, _)| &ruling.limits)
+    }
+
+    /// Whether it would be the same under this later ruling about the same statement.
+    pub(crate) fn is_as_by(&self, later: &Ruling) -> bool {
+        self.ruling.as_ref().is_none_or(|(ruling, _)| {
+            let transforms = later.outputs.iter().map(|rule| &rule.transform);
+            ruling.verdict == later.verdict
+                && ruling.limits == later.limits
+                && self.transforms().eq(transforms)
+        })
     }
 
     pub(crate) fn set(&self) -> Option<&Arc<PolicySet>> {

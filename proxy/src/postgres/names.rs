@@ -5,7 +5,10 @@
 //! within that batch an error skips everything behind, so what builds on the change may assume it;
 //! a later batch may not, and waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// The server compares no more of a name (`NAMEDATALEN` - 1).
 const COMPARED: usize = 63;
@@ -26,6 +29,18 @@ pub(crate) enum Found<T> {
     Unsettled,
 }
 
+/// What a name stands for, and how much memory that takes.
+pub(crate) trait Weigh {
+    /// In bytes, about.
+    fn weight(&self) -> usize;
+}
+
+impl<T: Weigh> Weigh for Arc<T> {
+    fn weight(&self) -> usize {
+        T::weight(self)
+    }
+}
+
 #[derive(Debug)]
 struct Change<T> {
     batch: u64,
@@ -38,6 +53,8 @@ struct Change<T> {
 pub(crate) struct Names<T> {
     settled: HashMap<Vec<u8>, T>,
     pending: VecDeque<Change<T>>,
+    /// Of all of them, in bytes.
+    weight: usize,
 }
 
 impl<T> Default for Names<T> {
@@ -45,11 +62,21 @@ impl<T> Default for Names<T> {
         Self {
             settled: HashMap::new(),
             pending: VecDeque::new(),
+            weight: 0,
         }
     }
 }
 
-impl<T: Clone> Names<T> {
+fn weight(name: &[u8], to: Option<&impl Weigh>) -> usize {
+    name.len() + to.map_or(0, Weigh::weight)
+}
+
+impl<T: Clone + Weigh> Names<T> {
+    /// How much memory the names take with what they stand for, in bytes, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// What the name stands for, for a message of the given batch.
     pub(crate) fn find(&self, name: &[u8], batch: u64) -> Found<T> {
         let name = compared(name);
@@ -66,9 +93,11 @@ impl<T: Clone> Names<T> {
 
     /// A message that changes the name has been sent. Changes settle in the order of this.
     pub(crate) fn propose(&mut self, batch: u64, name: &[u8], to: Option<T>) {
+        let name = compared(name);
+        self.weight += weight(name, to.as_ref());
         self.pending.push_back(Change {
             batch,
-            name: compared(name).to_vec(),
+            name: name.to_vec(),
             to,
         });
     }
@@ -76,33 +105,76 @@ impl<T: Clone> Names<T> {
     /// The server has acknowledged the oldest pending change.
     pub(crate) fn settle(&mut self) {
         if let Some(Change { name, to, .. }) = self.pending.pop_front() {
+            self.lighten(&name, to.as_ref());
             self.set(name, to);
         }
     }
 
     /// The server has skipped or refused the oldest pending change.
     pub(crate) fn reject(&mut self) {
-        self.pending.pop_front();
+        if let Some(Change { name, to, .. }) = self.pending.pop_front() {
+            self.lighten(&name, to.as_ref());
+        }
     }
 
     /// A change that is known to have happened.
     pub(crate) fn set(&mut self, mut name: Vec<u8>, to: Option<T>) {
         name.truncate(COMPARED);
-        match to {
-            Some(to) => self.settled.insert(name, to),
-            None => self.settled.remove(&name),
-        };
+        if let Some(was) = self.settled.remove(&name) {
+            self.lighten(&name, Some(&was));
+        }
+        if let Some(to) = to {
+            self.weight += weight(&name, Some(&to));
+            self.settled.insert(name, to);
+        }
     }
 
     /// Keeps only the settled names for which `keep` holds.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.settled.retain(|_, value| keep(value));
+        let mut dropped = 0;
+        self.settled.retain(|name, value| {
+            let keeps = keep(value);
+            dropped += if keeps { 0 } else { weight(name, Some(value)) };
+            keeps
+        });
+        self.weight = self.weight.saturating_sub(dropped);
+    }
+
+    fn lighten(&mut self, name: &[u8], to: Option<&T>) {
+        self.weight = self.weight.saturating_sub(weight(name, to));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Weigh for usize {
+        fn weight(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn what_is_gone_weighs_nothing() {
+        let mut names = Names::default();
+        names.propose(1, b"ab", Some(100));
+        names.propose(1, b"ab", Some(10));
+        assert_eq!(names.weight(), 114);
+        names.settle();
+        names.settle();
+        assert_eq!(names.weight(), 12);
+        names.propose(2, b"c", Some(50));
+        names.reject();
+        names.propose(2, b"ab", None);
+        assert_eq!(names.weight(), 14);
+        names.settle();
+        assert_eq!(names.weight(), 0);
+        names.set(b"d".to_vec(), Some(7));
+        names.set(b"e".to_vec(), Some(1));
+        names.retain(|weight| *weight == 1);
+        assert_eq!(names.weight(), 2);
+    }
 
     #[test]
     fn a_name_changes_when_the_server_says_so() {

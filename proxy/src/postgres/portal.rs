@@ -1,17 +1,23 @@
 //! Prepared statements and portals, as far as Chaperone has to know them.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use chaperone_contract::Value;
 use chaperone_sql::Kind;
+use tokio::time::Instant;
 
 use super::{
     decide::{Permit, Statement},
     mask::RowPlan,
     meaning,
+    names::Weigh,
     protocol::ColumnDescription,
     refusal::Refusal,
 };
@@ -42,6 +48,27 @@ impl Prepared {
     pub(crate) fn means(&self, statement: &Statement) -> bool {
         let held = |names: Names| names.still_hold_in(statement);
         statement.opaque || self.names.is_some_and(held)
+    }
+}
+
+/// What bookkeeping takes beside the texts, in bytes, about.
+const ENTRY: usize = 512;
+
+impl Weigh for Prepared {
+    fn weight(&self) -> usize {
+        ENTRY + self.text.len()
+    }
+}
+
+impl Weigh for Portal {
+    fn weight(&self) -> usize {
+        let value = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Binary(bytes) => bytes.len(),
+            Value::Null | Value::Truncated(_) => 0,
+        };
+        let values: usize = self.permit.parameters.iter().map(value).sum();
+        ENTRY + size_of_val(self.formats.as_slice()) + values
     }
 }
 
@@ -85,8 +112,14 @@ pub(crate) struct Portal {
     /// Of what the backend looks names up for when it is executed and not when it is bound: which
     /// of the session's acts its Bind was.
     bound: Option<u64>,
+    /// When its Bind came; `None` for a cursor, which runs from its DECLARE on.
+    decided: Option<Instant>,
     started: AtomicBool,
 }
+
+/// Policies and approvals are looked at again where a portal's execution begins later than this
+/// behind its Bind.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Whether the backend looks up what a statement names when it is executed, and not when it is
 /// planned: all but queries and changes of rows.
@@ -106,17 +139,28 @@ impl Portal {
             bytes: AtomicU64::new(0),
             held,
             bound: None,
+            decided: None,
             started: AtomicBool::new(false),
         }
     }
 
-    /// Of a Bind, which was the session's act number `act`.
-    pub(crate) fn bound(self, of: Arc<Prepared>, kind: &Kind, act: u64) -> Self {
+    /// Of a Bind, which was the session's act number `act` and came at `received`.
+    pub(crate) fn bound(self, of: Arc<Prepared>, kind: &Kind, act: u64, received: Instant) -> Self {
         Self {
             of: Some(of),
+            decided: Some(received),
             bound: late_names(kind).then_some(act),
             ..self
         }
+    }
+
+    /// Whether its permit is as good as new for an Execute that came at `received`, or its execution
+    /// has begun already.
+    pub(crate) fn decided_just_before(&self, received: Instant) -> bool {
+        self.started.load(Ordering::Relaxed)
+            || self
+                .decided
+                .is_none_or(|decided| received.duration_since(decided) < AT_ONCE)
     }
 
     /// Whether its names stand for what they stood for at its Bind: the Execute that is the

@@ -7,9 +7,11 @@ mod approve;
 mod catalog;
 mod client;
 mod evidence;
+mod farewell;
 mod lasting;
 mod names;
 mod opaque;
+mod query;
 mod refuse;
 mod requests;
 mod rule;
@@ -27,7 +29,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
 use chaperone_audit_log::{Durable, RecordRef, SentHasher, Seq};
 use chaperone_contract::Session as Caller;
 use chaperone_policy_host::Digest;
@@ -51,9 +52,6 @@ use super::{
     startup::CancelKey,
     upstream,
 };
-
-/// How long a client may take to close its side, once it has been told that the session is over.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The client's messages wait while so many replies are expected. More than a backend can owe
 /// without having sent any: its buffer of 8 KiB (PqSendBufferSize) goes out when it is full, also
@@ -209,8 +207,14 @@ pub(crate) struct Session {
     block_opened: bool,
     /// The backend has said why it ends the connection.
     told_fatal: bool,
+    /// The client wants what runs to be cancelled, and the backend does not know of it yet.
+    cancel_wanted: bool,
     /// The client cancelled while its statement waited for a person.
     cancelled_while_held: bool,
+    /// The client has said goodbye: what it sent before runs to its end.
+    said_goodbye: bool,
+    /// How often a person let a statement through after a wait.
+    waits: u64,
 
     began: Instant,
     /// When the message came that is being handled.
@@ -275,7 +279,10 @@ impl Session {
             requests,
             block_opened: false,
             told_fatal: false,
+            cancel_wanted: false,
             cancelled_while_held: false,
+            said_goodbye: false,
+            waits: 0,
             began: now,
             received: now,
             answered: now,
@@ -292,41 +299,7 @@ impl Session {
             Ok(()) => End::Client,
             Err(end) => end,
         };
-        // What waits for its intent is not sent any more.
-        self.sockets.to_upstream.mark(None);
-        self.sockets.to_upstream.withhold();
-        let running = !self.queue.is_empty();
-        self.close_runs(&end);
-        match &end {
-            End::Told(refusal) => {
-                if refusal.sqlstate == sqlstate::LOG_UNAVAILABLE {
-                    self.sockets.to_client.withhold();
-                } else {
-                    self.sockets.to_client.drop_unmarked();
-                }
-                let mut last = BytesMut::new();
-                refusal.write(&mut last, "FATAL");
-                self.sockets.to_client.buffer().unsplit(last);
-                self.sockets.to_client.mark(None);
-            }
-            // What it said last (a FATAL of its own) still goes out where evidence allows it.
-            End::Backend => {
-                if !self.told_fatal {
-                    let lost = Refusal::new(
-                        sqlstate::CONNECTION_FAILURE,
-                        "backend-lost",
-                        "the connection to the backend was lost",
-                    );
-                    lost.write(self.sockets.to_client.buffer(), "FATAL");
-                }
-                self.sockets.to_client.mark(self.evidence);
-            }
-            End::Client => {}
-        }
-        if running && !matches!(end, End::Backend) {
-            // A backend that works does not notice that nobody waits for it any more.
-            self.cancel_upstream();
-        }
+        self.say_why(&end);
         protocol::bare(self.sockets.to_upstream.buffer(), frontend::TERMINATE);
         let farewell = Duration::from_secs(5);
         let _ = tokio::time::timeout(farewell, self.farewell()).await;
@@ -339,45 +312,6 @@ impl Session {
     /// How it ended, for the figures.
     pub(crate) fn count_end(&mut self, end: metrics::SessionEnd) {
         self.counts.end = end;
-    }
-
-    /// Lets the last bytes out to both sides.
-    async fn farewell(&mut self) {
-        loop {
-            if let Some(seq) = self.sockets.to_client.waits_for() {
-                match self.shared.audit.wait_durable(seq).await {
-                    Ok(proof) => self.sockets.to_client.release(proof),
-                    Err(_) => self.sockets.to_client.withhold(),
-                }
-            }
-            let sockets = &mut self.sockets;
-            sockets.upstream_limit = 0;
-            sockets.client_limit = 0;
-            let done = poll_fn(|cx| {
-                let _ = sockets.poll(cx);
-                let idle = sockets.to_client.waits_for().is_some()
-                    || (sockets.client_ended || sockets.client_flushed())
-                        && (sockets.upstream_ended || sockets.to_upstream.len() == 0);
-                if idle { Poll::Ready(()) } else { Poll::Pending }
-            });
-            done.await;
-            if self.sockets.to_client.waits_for().is_none() {
-                break;
-            }
-        }
-        if !self.sockets.client_ended {
-            let client = &mut self.sockets.client;
-            let _ = tokio::io::AsyncWriteExt::shutdown(client).await;
-            // Closed with unread bytes, TCP resets the connection and the last words may be lost.
-            let drained = async {
-                let mut sink = [0; 4096];
-                while matches!(
-                    tokio::io::AsyncReadExt::read(client, &mut sink).await,
-                    Ok(1..)
-                ) {}
-            };
-            let _ = tokio::time::timeout(LINGER, drained).await;
-        }
     }
 
     /// What the session started with was decided before there was a session; the records say so.
@@ -416,6 +350,7 @@ impl Session {
     /// hit it, and the backend keeps up.
     fn ready_for_client(&self) -> bool {
         self.cancelling.is_none()
+            && !self.cancel_wanted
             && self.queue.len() < QUEUED
             && self.sockets.to_upstream.len() < HIGH_WATER
             && self.sockets.to_client.len() < HIGH_WATER
@@ -436,16 +371,15 @@ impl Session {
             Event::Drain => self.draining = true,
             Event::Alarm => self.on_deadline()?,
         }
-        if self.grounds.registered.asked.take() {
-            if self.queue.is_empty() {
-                self.cancelled_while_held = true;
-            } else {
-                self.cancel_upstream();
-            }
-        }
+        self.cancel_wanted |= self.grounds.registered.asked.take();
+        self.pass_on_cancel();
         self.handle_upstream()?;
         if let Some(end) = self.broken.take() {
             return Err(end);
+        }
+        // Messages that are still unhandled then have been waiting for something.
+        if self.sockets.client_ended && !self.is_farewell() {
+            return Err(End::Client);
         }
         // What is left of it is the beginning of a message that will never come.
         let stopped_by_client = self.sockets.to_client.len() >= HIGH_WATER;
@@ -467,7 +401,8 @@ impl Session {
         if traffic.is_ready() {
             return Poll::Ready(Event::Bytes);
         }
-        if self.grounds.registered.asked.poll(cx).is_ready() {
+        let asked = self.grounds.registered.asked.poll(cx).is_ready();
+        if asked || self.cancel_wanted && self.runs_at_backend() {
             return Poll::Ready(Event::Asked);
         }
         if let Some(task) = &mut self.cancelling
@@ -583,6 +518,27 @@ impl Session {
         } else {
             Ok(())
         }
+    }
+
+    /// Passes the client's wish to cancel on, once what it is meant for is at the backend.
+    fn pass_on_cancel(&mut self) {
+        if !self.cancel_wanted {
+            return;
+        }
+        if self.queue.is_empty() {
+            self.cancel_wanted = false;
+            self.cancelled_while_held = true;
+        } else if self.runs_at_backend() {
+            self.cancel_wanted = false;
+            self.cancel_upstream();
+        }
+    }
+
+    /// Whether what comes next in order has gone to the backend, rather than wait for its record.
+    fn runs_at_backend(&self) -> bool {
+        let next = self.queue.iter().find_map(Expected::run);
+        self.sockets.to_upstream.waits_for().is_none()
+            || next.is_none_or(|run| run.dispatched.is_some())
     }
 
     /// Asks the backend to cancel what it runs. No message of the client goes on until the backend

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::{Approval, Context, Value, Verdict};
 use chaperone_policy_host::{Reads, Ruling};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{End, Session, refuse, rule::denied, understand::Unreadable};
 use crate::{
     approval::{BoundTo, Grant, Held, Outcome, Parameter, Person, Requester, Shown, Ticket},
     postgres::{
-        decide::{Permit, Statement, unix_seconds},
+        decide::{Approved, Permit, Statement, unix_seconds},
         meaning,
         protocol::{self, backend},
         refusal::{Refusal, sqlstate},
@@ -60,6 +61,7 @@ impl Session {
         }
         match self.wait_for_person(&ticket, wait).await? {
             Ok(Outcome::Granted(grant)) => {
+                self.waits += 1;
                 let asked = Asked {
                     statement,
                     parameters,
@@ -154,12 +156,16 @@ impl Session {
             .record()
             .unwrap_or_else(|| self.shared.audit.reference(decision));
         self.counts.allowed += 1;
+        let approved = Approved {
+            record,
+            until: Instant::now() + self.lifetime(approval),
+        };
         let permit = Permit::grant(
             statement,
             Arc::clone(&again),
             Arc::clone(&active.set),
             decision,
-            Some(record),
+            Some(approved),
             context.parameters,
             self.last_request,
         );
@@ -191,6 +197,13 @@ impl Session {
         .hint("send it again to ask anew");
         let request = self.record_refusal(&again, &refusal)?;
         Ok(Err(refusal.request(request)))
+    }
+
+    /// How long a ticket is good, and how long the right that comes of it.
+    fn lifetime(&self, approval: &Approval) -> Duration {
+        Duration::from_secs(approval.ttl_seconds.into())
+            .min(self.shared.rules.approval_ttl)
+            .max(Duration::from_secs(1))
     }
 
     fn held(
@@ -255,9 +268,7 @@ impl Session {
             operation,
             approval.groups.clone(),
             approval.approvers,
-            Duration::from_secs(approval.ttl_seconds.into())
-                .min(self.shared.rules.approval_ttl)
-                .max(Duration::from_secs(1)),
+            self.lifetime(approval),
             Some(self.shared.audit.reference(decision)),
         )
         .map(|held| held.standing_on(&meaning::ground(statement)))

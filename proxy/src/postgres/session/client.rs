@@ -9,15 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use chaperone_contract::Value;
 use chaperone_sql::Kind;
 
-use super::{
-    End, Session, Skip,
-    names::naming,
-    refuse,
-    understand::{Script, Unreadable},
-};
+use super::{End, Session, Skip, names::naming, refuse, understand::Unreadable};
 use crate::postgres::{
-    decide::Permit,
-    names::Found,
     portal::{Names, Portal, Prepared},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
@@ -29,6 +22,8 @@ use crate::postgres::{
 /// The longest message that is held whole, apart from statement texts. A single value cannot be
 /// longer than 1 GB in PostgreSQL.
 const MAX_MESSAGE: usize = 256 << 20;
+/// What the prepared statements of a session may take, and what its portals, in bytes.
+pub(super) const HELD: usize = 64 << 20;
 /// `FirstNormalObjectId`: types below are PostgreSQL's own.
 const FIRST_NORMAL: u32 = 16_384;
 /// Bind values up to this many bytes are handed to policies; of longer ones they see the length.
@@ -111,6 +106,7 @@ impl Session {
             (_, frontend::TERMINATE) => {
                 // What was sent before it runs to its end, as it would without us.
                 // Data of a COPY, or a Sync, will never come.
+                self.said_goodbye = true;
                 while !self.queue.is_empty() && !self.unsynced && self.copying() != Some(true) {
                     self.turn().await?;
                 }
@@ -183,64 +179,13 @@ impl Session {
         self.unsynced = true;
     }
 
-    async fn on_query(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
-        let mut fields = Fields::new("Query", body);
-        let text = fields.cstr()?;
-        fields.end()?;
-        self.wait_for_drained_fallible().await?;
-        if self.skip != Skip::No {
-            return Ok(());
-        }
-        let script = match self.understand(text).await? {
-            Ok(script) => script,
-            Err(unreadable) => match self.opaque(text, &unreadable) {
-                Some(script) => script,
-                None => return self.unreadable(unreadable, text, true),
-            },
-        };
-        self.send_query(message, &script).await
-    }
-
-    /// Decides about what a simple Query (or FunctionCall) asks for, and forwards it.
-    pub(super) async fn send_query(&mut self, message: &[u8], script: &Script) -> Result<(), End> {
-        let mut permits = Vec::with_capacity(script.statements.len());
-        for statement in &script.statements {
-            match self.permit(statement, Vec::new()).await? {
-                Ok(permit) => permits.push(permit),
-                Err(refusal) => {
-                    self.decline(refusal, true);
-                    return Ok(());
-                }
-            }
-        }
-        if self.skip != Skip::No {
-            // Something before it failed meanwhile.
-            return Ok(());
-        }
-        let open = self.in_transaction() || self.batch_effects || !self.queue.is_empty();
-        if let Some(refusal) = late_failure_with_effects(&permits, open, self.batch_effects) {
-            self.refuse(refusal, true);
-            return Ok(());
-        }
-        let mut runs: Vec<Run> = Vec::with_capacity(permits.len());
-        for permit in permits {
-            runs.push(self.begin_run(permit));
-        }
-        let intent = self.intend(&mut runs, None)?;
-        for run in &runs {
-            self.naming += usize::from(naming(&run.permit.statement.kind));
-            self.fallible += usize::from(run.permit.may_be_cancelled());
-        }
-        self.send_after(intent, message);
-        self.mark_dispatched(&mut runs);
-        self.queue.push_back(Expected::Query { runs, at: 0 });
-        self.end_batch();
-        Ok(())
-    }
-
     async fn on_parse(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let Parse { name, text, types } = Parse::read(body)?;
         self.wait_for_naming().await?;
+        if self.statements.weight() + text.len() > HELD {
+            self.decline(refuse::too_much_held("prepared statements"), false);
+            return Ok(());
+        }
         // Parsing has no effects and reads no data; whether the statement may run is asked at Bind.
         // But how its text is read and what its names stand for is settled here.
         let prepared = match self.reads_as_written(text).await? {
@@ -271,6 +216,10 @@ impl Session {
 
     async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let bind = Bind::read(body)?;
+        if self.portals.weight() + body.len() > HELD {
+            self.decline(refuse::too_much_held("portals"), false);
+            return Ok(());
+        }
         let found = self.find_statement(bind.statement).await?;
         if self.skip != Skip::No {
             return Ok(());
@@ -314,7 +263,12 @@ impl Session {
             return Ok(());
         }
         let portal = Portal::new(permit, bind.result_formats.clone(), false);
-        let portal = portal.bound(Arc::clone(&prepared), &statement.kind, self.acts);
+        let portal = portal.bound(
+            Arc::clone(&prepared),
+            &statement.kind,
+            self.acts,
+            self.received,
+        );
         let portal = Arc::new(portal);
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
@@ -372,6 +326,10 @@ impl Session {
             self.refuse(refuse::no_such_portal(&name), false);
             return Ok(());
         };
+        if let Some(refusal) = self.lapsed(&portal)? {
+            self.decline(refusal, false);
+            return Ok(());
+        }
         if !portal.may_execute(self.acts)
             && !self.shows_anything(&portal.permit.statement.operation)
         {
@@ -393,7 +351,8 @@ impl Session {
             // A cursor of SQL's making: no Bind has looked at its columns.
             self.inspect(name, Arc::clone(&portal));
         }
-        let mut run = self.begin_run(Arc::clone(&portal.permit));
+        let in_block = self.in_transaction();
+        let mut run = self.begin_run(Arc::clone(&portal.permit), in_block);
         let intent = self.intend(std::slice::from_mut(&mut run), Some(name))?;
         self.naming += usize::from(naming(&portal.permit.statement.kind));
         self.fallible += usize::from(portal.permit.may_be_cancelled());
@@ -431,21 +390,25 @@ impl Session {
             let statement = &run.permit.statement;
             statement.opaque || matches!(statement.kind, Kind::Copy { from: true, .. })
         };
-        self.queue
-            .iter()
-            .rev()
-            .find_map(|entry| match entry {
-                Expected::CopyEnd => Some(None),
-                Expected::Execute { run, .. } if takes(run) => Some(Some(run.copy_in)),
-                Expected::Query { runs, at } => {
-                    let left = runs.get(*at..).unwrap_or_default();
-                    left.iter()
-                        .any(takes)
-                        .then(|| Some(left.first().is_some_and(|run| run.copy_in)))
+        let mut ended = 0;
+        for entry in self.queue.iter().rev() {
+            let runs = match entry {
+                Expected::CopyEnd => {
+                    ended += 1;
+                    continue;
                 }
-                _ => None,
-            })
-            .flatten()
+                Expected::Execute { run, .. } => std::slice::from_ref(run),
+                Expected::Query { runs, at } => runs.get(*at..).unwrap_or_default(),
+                _ => continue,
+            };
+            // A text may have several, which the backend takes one after another.
+            let left = runs.iter().filter(|run| takes(run)).count();
+            if left > 0 {
+                let takes_data = runs.first().is_some_and(|run| run.copy_in);
+                return (left > ended).then_some(takes_data && ended == 0);
+            }
+        }
+        None
     }
 
     async fn on_sync(&mut self, message: &[u8]) -> Result<(), End> {
@@ -511,7 +474,7 @@ impl Session {
 
     /// Refuses a message, unless something before it has failed meanwhile: then the backend skips
     /// it, and so do we.
-    fn decline(&mut self, refusal: Refusal, simple: bool) {
+    pub(super) fn decline(&mut self, refusal: Refusal, simple: bool) {
         if self.skip == Skip::No {
             self.refuse(refusal, simple);
         }
@@ -519,7 +482,12 @@ impl Session {
 
     /// What cannot be read is refused; where it is merely not PostgreSQL's grammar, the backend's
     /// own error is the better answer.
-    fn unreadable(&mut self, unreadable: Unreadable, text: &[u8], simple: bool) -> Result<(), End> {
+    pub(super) fn unreadable(
+        &mut self,
+        unreadable: Unreadable,
+        text: &[u8],
+        simple: bool,
+    ) -> Result<(), End> {
         match unreadable {
             Unreadable::Skipped => {}
             Unreadable::Aborted => self.refuse(refuse::aborted(), simple),
@@ -534,43 +502,6 @@ impl Session {
     }
 }
 
-/// A statement with effects that is sent in one message with, or is itself, one that can fail on
-/// our side cannot be undone when that happens: the backend commits before we see the end.
-///
-/// `open`: there may be effects already that a COMMIT in it commits. `unsynced`: there are some that
-/// its end commits.
-fn late_failure_with_effects(
-    permits: &[Arc<Permit>],
-    open: bool,
-    unsynced: bool,
-) -> Option<Refusal> {
-    let effects = |permit: &Arc<Permit>| {
-        let statement = &permit.statement;
-        match &statement.kind {
-            Kind::Commit { .. } => open,
-            kind => !statement.effects.read_only && !kind.is_transaction_control(),
-        }
-    };
-    let limited = |permit: &Arc<Permit>| {
-        let statement = &permit.statement;
-        let answers = matches!(
-            statement.kind,
-            Kind::Query | Kind::Modify { returning: true } | Kind::Copy { from: false, .. }
-        );
-        permit.may_fail_late() && (answers || statement.opaque)
-    };
-    ((unsynced || permits.iter().any(effects)) && permits.iter().any(limited)).then(|| {
-        Refusal::new(
-            sqlstate::NOT_UNDERSTOOD,
-            "limit-with-effects",
-            "a statement whose answer is bounded cannot change data, or be sent together with one \
-             that does, in a simple query",
-        )
-        .hint("send the statements one by one; use the extended protocol for RETURNING")
-    })
-}
-
-/// Bind values as policies see them.
 /// A parameter in text form, as policies and the log see it.
 pub(super) fn value_of(text: Option<&str>) -> Value {
     match text {
@@ -580,6 +511,7 @@ pub(super) fn value_of(text: Option<&str>) -> Value {
     }
 }
 
+/// Bind values as policies see them.
 fn values(bind: &Bind<'_>) -> Vec<Value> {
     let value = |(index, value): (usize, &Option<&[u8]>)| match value {
         None => Value::Null,
@@ -593,48 +525,6 @@ fn values(bind: &Bind<'_>) -> Vec<Value> {
         Some(bytes) => Value::Binary(bytes.to_vec()),
     };
     bind.parameters.iter().enumerate().map(value).collect()
-}
-
-impl Session {
-    async fn find_statement(&mut self, name: &[u8]) -> Result<Option<Arc<Prepared>>, End> {
-        self.wait_for_naming().await?;
-        loop {
-            match self.statements.find(name, self.batch) {
-                Found::Is(prepared) => return Ok(Some(prepared)),
-                Found::Nothing => return Ok(None),
-                Found::Unsettled => self.turn().await?,
-            }
-        }
-    }
-
-    pub(super) async fn find_portal(&mut self, name: &[u8]) -> Result<Option<Arc<Portal>>, End> {
-        self.wait_for_naming().await?;
-        loop {
-            match self.portals.find(name, self.batch) {
-                Found::Is(portal) => return Ok(Some(portal)),
-                Found::Nothing => return Ok(None),
-                Found::Unsettled => self.turn().await?,
-            }
-        }
-    }
-
-    /// Waits until no statement that changes names by SQL is in flight.
-    pub(super) async fn wait_for_naming(&mut self) -> Result<(), End> {
-        if self.naming > 0 {
-            self.nudge();
-        }
-        while self.naming > 0 {
-            self.turn().await?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn named_statement(
-        &mut self,
-        name: &str,
-    ) -> Result<Option<Arc<Prepared>>, End> {
-        self.find_statement(name.as_bytes()).await
-    }
 }
 
 /// Entries that are skipped by the backend after an error, up to the end of the batch.

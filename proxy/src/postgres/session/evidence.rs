@@ -57,7 +57,7 @@ impl Ending {
         }
     }
 
-    fn plain(status: Status, code: &str) -> Self {
+    pub(super) fn plain(status: Status, code: &str) -> Self {
         Self {
             status,
             code: Some(Code::or_unprintable(code)),
@@ -260,9 +260,8 @@ impl Session {
     }
 
     /// A run that is about to be forwarded.
-    pub(super) fn begin_run(&mut self, permit: Arc<Permit>) -> Run {
+    pub(super) fn begin_run(&mut self, permit: Arc<Permit>, in_transaction: bool) -> Run {
         self.totals.executions += 1;
-        let in_transaction = self.status != b'I';
         Run::new(
             permit,
             self.totals.executions,
@@ -367,7 +366,7 @@ impl Session {
         let parameters = &run.permit.parameters;
         let clear = payload::Intent {
             decision: audit.reference(run.permit.decision),
-            approval: run.permit.approval,
+            approval: run.permit.approval.map(|approved| approved.record),
             ordinal: run.ordinal,
             portal: portal
                 .filter(|name| !name.is_empty())
@@ -538,31 +537,6 @@ impl Session {
             self.queue.push_front(front);
         }
         result
-    }
-
-    /// The session ends with runs in flight: they are cancelled, and what was not sent on did not
-    /// leave. Whether a change came before its cancellation is not known.
-    pub(super) fn close_runs(&mut self, end: &End) {
-        let queue = std::mem::take(&mut self.queue);
-        for entry in queue {
-            let runs = match entry {
-                Expected::Execute { run, .. } => vec![run],
-                Expected::Query { runs, .. } => runs,
-                _ => continue,
-            };
-            for mut run in runs {
-                let statement = &run.permit.statement;
-                let commits = matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
-                let status = match end {
-                    End::Client | End::Told(_) if statement.effects.read_only && !commits => {
-                        Status::Cancelled
-                    }
-                    _ => Status::Unknown,
-                };
-                // Where the log fails as well, the intent stands alone, which says the same.
-                let _ = self.close_run(&mut run, Ending::plain(status, "session-ended"));
-            }
-        }
     }
 }
 

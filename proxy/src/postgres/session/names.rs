@@ -8,6 +8,7 @@ use chaperone_sql::Kind;
 use super::{End, Session, understand::Unreadable};
 use crate::postgres::{
     decide::Permit,
+    names::Found,
     portal::{Names, Portal, Prepared},
     protocol::{Fields, Malformed, frontend},
 };
@@ -88,5 +89,48 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    pub(super) async fn find_statement(
+        &mut self,
+        name: &[u8],
+    ) -> Result<Option<Arc<Prepared>>, End> {
+        self.wait_for_naming().await?;
+        loop {
+            match self.statements.find(name, self.batch) {
+                Found::Is(prepared) => return Ok(Some(prepared)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => self.turn().await?,
+            }
+        }
+    }
+
+    pub(super) async fn find_portal(&mut self, name: &[u8]) -> Result<Option<Arc<Portal>>, End> {
+        self.wait_for_naming().await?;
+        loop {
+            match self.portals.find(name, self.batch) {
+                Found::Is(portal) => return Ok(Some(portal)),
+                Found::Nothing => return Ok(None),
+                Found::Unsettled => self.turn().await?,
+            }
+        }
+    }
+
+    /// Waits until no statement that changes names by SQL is in flight.
+    pub(super) async fn wait_for_naming(&mut self) -> Result<(), End> {
+        if self.naming > 0 {
+            self.nudge();
+        }
+        while self.naming > 0 {
+            self.turn().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn named_statement(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<Arc<Prepared>>, End> {
+        self.find_statement(name.as_bytes()).await
     }
 }

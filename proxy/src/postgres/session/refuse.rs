@@ -222,6 +222,33 @@ pub(super) fn late_names() -> Refusal {
     .hint("send the Execute of such a statement right behind its Bind")
 }
 
+pub(super) fn lapsed_approval() -> Refusal {
+    Refusal::new(
+        sqlstate::PENDING_APPROVAL,
+        "approval-lapsed",
+        "the approval of this statement has run out between its Bind and its Execute",
+    )
+    .hint("bind it again to ask anew")
+}
+
+pub(super) fn other_policies() -> Refusal {
+    Refusal::new(
+        sqlstate::DENIED,
+        "policies-changed",
+        "other policies are in force than when the portal was bound, and they rule differently",
+    )
+    .hint("bind it again")
+}
+
+pub(super) fn too_much_held(what: &str) -> Refusal {
+    Refusal::new(
+        sqlstate::TOO_LARGE,
+        "too-much-held",
+        format!("the {what} of this session take more memory than it may have"),
+    )
+    .hint("close some of them: Close in the protocol, DEALLOCATE or CLOSE in SQL")
+}
+
 /// EXECUTE and FETCH of which it is not known what they run.
 pub(super) fn unclear_name(what: &str) -> Refusal {
     Refusal::new(

@@ -6,11 +6,13 @@ use chaperone_audit_log::Seq;
 use chaperone_contract::{Context, Value, Verdict};
 use chaperone_policy_host::{Ruling, denial};
 use chaperone_sql::Kind;
+use tokio::time::Instant;
 
 use super::{End, Session, client::value_of, refuse};
 use crate::postgres::{
     decide::{Decider, Permit, Statement, decider, unix_seconds},
     disclosure::shows_anything,
+    portal::Portal,
     refusal::{Refusal, denial_sqlstate, sqlstate},
     shared::ActiveSet,
 };
@@ -179,6 +181,40 @@ impl Session {
                 Ok(Err(denied(&ruling, Some(gaps.as_slice())).request(request)))
             }
         }
+    }
+
+    /// Why the permit of a portal that has not been executed yet holds no more: its Bind may have been
+    /// long ago.
+    pub(super) fn lapsed(&mut self, portal: &Portal) -> Result<Option<Refusal>, End> {
+        if portal.decided_just_before(self.received) {
+            return Ok(None);
+        }
+        let permit = &portal.permit;
+        if permit.approval.is_some_and(|by| by.until <= Instant::now()) {
+            return Ok(Some(refuse::lapsed_approval()));
+        }
+        let active = self.shared.policies.load_full();
+        if permit
+            .set()
+            .is_none_or(|set| set.digest() == active.set.digest())
+        {
+            return Ok(None);
+        }
+        let context = Context {
+            parameters: permit.parameters.clone(),
+            received_at: unix_seconds(),
+            in_transaction: self.in_transaction(),
+        };
+        let (ruling, _) = self.rule(&active, &permit.statement, &context)?;
+        let passes = matches!(ruling.verdict, Verdict::Allow | Verdict::RequireApproval(_));
+        Ok(if permit.is_as_by(&ruling) {
+            None
+        } else if passes {
+            Some(refuse::other_policies().request(self.last_request))
+        } else {
+            let gaps = &permit.statement.operation.gaps;
+            Some(denied(&ruling, Some(gaps.as_slice())).request(self.last_request))
+        })
     }
 
     /// What the set says, from memory where that holds, and the record of it.

@@ -21,6 +21,8 @@ impl Session {
                 if run.copy_in {
                     self.end_copy_in(0);
                 }
+                // What follows may be held on its own.
+                self.settle_output();
                 Ok(())
             }
             Some(Expected::Query { runs, at })
