@@ -223,6 +223,12 @@ impl Analyzer<'_> {
                     None => Type::Unknown,
                 };
                 let mut value = value.derived(result);
+                if let Some(why) = value.checked.clone()
+                    && function.name.contains("populate_record")
+                {
+                    // Its parts are read from text.
+                    value.reads = Some(why);
+                }
                 if function.flags.contains(Builtin::SET) {
                     // The number of rows tells.
                     self.risky(&mut value);
@@ -277,6 +283,9 @@ impl Analyzer<'_> {
                 }
                 if trust.is_none() {
                     self.untrusted = true;
+                }
+                for type_ref in &function.arguments {
+                    self.makes(type_ref);
                 }
                 match trust {
                     None => {
@@ -418,6 +427,7 @@ impl Analyzer<'_> {
     ) -> Value {
         let mut value = left.clone();
         value.absorb(right);
+        self.settle_constants(&mut value);
         let mut value = value.derived(Type::Unknown);
         let implicit = |from: &str, to: &TypeRef| self.implicit_cast(from, to);
         let meant = self

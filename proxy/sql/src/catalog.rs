@@ -125,6 +125,8 @@ pub struct Relation {
     pub on_write: Vec<OnWrite>,
     /// Foreign keys that point here.
     pub referenced: Vec<Referenced>,
+    /// Domains in its columns' types, at any depth.
+    pub(crate) made_of: Vec<TypeRef>,
     /// Somebody else is changing it or what it reads: its definition or its policies could not be
     /// read without waiting.
     pub pending: bool,
@@ -137,6 +139,15 @@ pub enum OnWrite {
     Function(Arc<str>, Arc<str>),
     /// A type that values pass through and whose checks are not followed.
     Type(Arc<str>, Arc<str>),
+}
+
+impl OnWrite {
+    pub(crate) fn new(what: &str, schema: Arc<str>, name: Arc<str>) -> Self {
+        match what {
+            "function" => OnWrite::Function(schema, name),
+            _ => OnWrite::Type(schema, name),
+        }
+    }
 }
 
 /// One column of a foreign key, from the side of what it points to.
@@ -228,6 +239,8 @@ pub struct Catalog {
     pub(crate) operators: HashMap<Arc<str>, Vec<Operator>>,
     pub(crate) types: HashMap<Arc<str>, Vec<UserType>>,
     pub(crate) casts: Vec<Cast>,
+    /// What runs when a value of a user's type is made, where that is somebody's.
+    pub(crate) made_by: HashMap<TypeRef, Vec<OnWrite>>,
     /// The search path under which definitions were printed.
     pub(crate) printed_path: Vec<Arc<str>>,
     pub(crate) temp_schema: Option<Arc<str>>,
@@ -246,6 +259,13 @@ impl Catalog {
     #[must_use]
     pub fn has_own_functions(&self) -> bool {
         !self.functions.is_empty()
+    }
+
+    /// Whether there are types whose values run somebody's functions when they are made. PostgreSQL
+    /// makes some when it does no more than parse a statement.
+    #[must_use]
+    pub fn parsing_runs_functions(&self) -> bool {
+        !self.made_by.is_empty()
     }
 
     /// All relations.
@@ -349,6 +369,9 @@ impl Catalog {
         names.sort_by(|a, b| a.0.cmp(b.0));
         names.hash(&mut hasher);
         self.casts.hash(&mut hasher);
+        let mut made: Vec<_> = self.made_by.iter().collect();
+        made.sort_by_key(|(type_ref, _)| (&type_ref.schema, &type_ref.name));
+        made.hash(&mut hasher);
         self.printed_path.hash(&mut hasher);
         self.temp_schema.hash(&mut hasher);
         self.fingerprint = hasher.finish();

@@ -161,6 +161,7 @@ impl Builder {
             comment: None,
             on_write: Vec::new(),
             referenced: Vec::new(),
+            made_of: Vec::new(),
             pending: false,
         }
     }
@@ -297,10 +298,14 @@ impl Builder {
                     let column = self.column(definition, number, "");
                     relation.columns.push(column);
                 }
+                self.made_of_columns(&mut relation);
                 self.add(relation);
             }
             Node::CreateEnumStmt(create) => self.new_type(create.type_name(), true),
-            Node::CreateDomainStmt(create) => self.new_type(create.domainname(), false),
+            Node::CreateDomainStmt(create) => {
+                self.new_type(create.domainname(), false);
+                self.domain(create);
+            }
             Node::CreateRangeStmt(create) => self.new_type(create.type_name(), false),
             Node::CreateFunctionStmt(create) => self.function(create),
             Node::DefineStmt(define) => self.define(define),

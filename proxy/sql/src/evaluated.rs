@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use chaperone_contract::Actions;
 use pg_raw_parse::list::NodeList;
-use pg_raw_parse::raw::AlterTableType;
+use pg_raw_parse::raw::{AlterTableType, ConstrType};
 use pg_raw_parse::{Node, nodes};
 
 use crate::analyze::{Analyzer, Res};
@@ -13,6 +14,7 @@ use crate::catalog::RelationKind;
 use crate::expression::split_name;
 use crate::from::Meant;
 use crate::names::{Item, Scope};
+use crate::objects::Referent;
 use crate::value::{Col, Columns, More, Type, Value};
 
 /// Gaps about what an expression calls. Others are about names that are not in scope here.
@@ -29,9 +31,18 @@ impl<'c> Analyzer<'c> {
             Node::AlterTableStmt(alter) if alter.cmds().iter().any(computes) => {
                 self.computed(alter.relation());
             }
+            // What a default partition holds is checked against the bounds of a new one.
+            Node::CreateStmt(create) if create.partbound().is_some() => {
+                for parent in create.inh_relations() {
+                    if let Node::RangeVar(parent) = parent {
+                        self.computed(Some(parent));
+                    }
+                }
+            }
+            Node::AlterDomainStmt(alter) => self.domain_changed(alter),
             Node::RefreshMatViewStmt(refresh) => {
                 if let Some(range) = refresh.relation() {
-                    self.range_var(range, &None, chaperone_contract::Actions::DEFINE)?;
+                    self.range_var(range, &None, Actions::DEFINE)?;
                 }
                 self.computed(refresh.relation());
             }
@@ -48,7 +59,8 @@ impl<'c> Analyzer<'c> {
         Ok(())
     }
 
-    fn take_calls(&mut self, inner: Analyzer<'c>) {
+    fn take_calls(&mut self, mut inner: Analyzer<'c>) {
+        self.take_relations(&mut inner);
         for full in &inner.functions {
             self.note_function("", full);
         }
@@ -60,6 +72,30 @@ impl<'c> Analyzer<'c> {
             self.untrusted = true;
             // The list of gaps has an end.
             self.gap("an expression calls what is not on the allow-list");
+        }
+    }
+
+    /// What a policy's subqueries read.
+    fn take_relations(&mut self, inner: &mut Analyzer<'c>) {
+        for field in &inner.fields {
+            let object = inner.objects.get(field.object as usize);
+            let Some(Referent::Relation(relation)) = object.map(|object| object.referent) else {
+                continue;
+            };
+            let object = self.relation_object(relation, Actions::READ);
+            let field_here = self.field(object, field.index, &field.name);
+            self.mark_fields(&[field_here], field.usages);
+        }
+        for object in std::mem::take(&mut inner.objects) {
+            match object.referent {
+                Referent::Relation(relation) => {
+                    self.relation_object(relation, object.actions);
+                }
+                Referent::System(relation) => {
+                    self.system_object(relation, object.actions);
+                }
+                Referent::Named => {}
+            }
         }
     }
 
@@ -120,15 +156,13 @@ impl<'c> Analyzer<'c> {
             }
             Node::CreatePolicyStmt(create) => {
                 let scope = self.scope_of(create.table());
-                self.expr(create.qual(), &scope)?;
-                self.expr(create.with_check(), &scope)?;
-                Ok(())
+                self.filter(create.qual(), &scope)?;
+                self.filter(create.with_check(), &scope)
             }
             Node::AlterPolicyStmt(alter) => {
                 let scope = self.scope_of(alter.table());
-                self.expr(alter.qual(), &scope)?;
-                self.expr(alter.with_check(), &scope)?;
-                Ok(())
+                self.filter(alter.qual(), &scope)?;
+                self.filter(alter.with_check(), &scope)
             }
             Node::CreateTrigStmt(create) => {
                 let list = self.known_columns(create.relation());
@@ -151,7 +185,10 @@ impl<'c> Analyzer<'c> {
         }
         for element in create.table_elts() {
             match element {
-                Node::ColumnDef(column) => list.push(self.new_column(column)),
+                Node::ColumnDef(column) => {
+                    self.column_made(column, false);
+                    list.push(self.new_column(column));
+                }
                 Node::TableLikeClause(like) => list.extend(self.known_columns(like.relation())),
                 _ => {}
             }
@@ -193,6 +230,16 @@ impl<'c> Analyzer<'c> {
                 continue;
             };
             match (command.subtype, command.def()) {
+                (
+                    AlterTableType::AT_AddColumn | AlterTableType::AT_AlterColumnType,
+                    Node::ColumnDef(column),
+                ) => self.column_made(column, true),
+                (AlterTableType::AT_ColumnDefault, Node::A_Const(_) | Node::TypeCast(_)) => {
+                    self.default_made(alter.relation(), command.name());
+                }
+                _ => {}
+            }
+            match (command.subtype, command.def()) {
                 (_, part @ (Node::ColumnDef(_) | Node::Constraint(_)))
                 | (AlterTableType::AT_ColumnDefault | AlterTableType::AT_SetExpression, part) => {
                     self.column_part(part, &scope)?
@@ -202,6 +249,17 @@ impl<'c> Analyzer<'c> {
             }
         }
         Ok(())
+    }
+
+    /// A constant that is to be a column's default is read as its type at once.
+    fn default_made(&mut self, range: Option<&nodes::RangeVar>, name: Option<&str>) {
+        let Some(range) = range else { return };
+        let relation = self.find_relation(range.schemaname(), range.relname().unwrap_or_default());
+        if let (Meant::Relation(relation), Some(name)) = (relation, name)
+            && let Some((_, column)) = relation.column(name)
+        {
+            self.makes(&column.type_ref);
+        }
     }
 
     /// A column's definition, a constraint, or an expression alone.
@@ -281,7 +339,8 @@ impl<'c> Analyzer<'c> {
             return Vec::new();
         };
         let columns = relation.columns.iter().map(|column| {
-            let value = Value::constant(self.type_of(&column.type_ref));
+            let mut value = Value::constant(self.type_of(&column.type_ref));
+            value.checked = self.made_by(&column.type_ref);
             Col::known(Arc::clone(&column.name), value)
         });
         columns.collect()
@@ -313,7 +372,38 @@ fn computes(command: Node<'_>) -> bool {
             | AlterTableType::AT_SetExpression
             | AlterTableType::AT_ValidateConstraint
             | AlterTableType::AT_AttachPartition
-    )
+            | AlterTableType::AT_SetLogged
+            | AlterTableType::AT_SetUnLogged
+    ) || command.subtype == AlterTableType::AT_AddColumn && fills(command.def())
+}
+
+/// Whether the rows that are there are written anew for a column that is added, and with them their
+/// indexes: its values are not one constant.
+fn fills(column: Node<'_>) -> bool {
+    let Node::ColumnDef(column) = column else {
+        return false;
+    };
+    let constant = |node| match node {
+        Node::TypeCast(cast) => matches!(cast.arg(), Node::A_Const(_)),
+        node => matches!(node, Node::A_Const(_)),
+    };
+    let serial = |name: &nodes::TypeName| {
+        let last = name
+            .names()
+            .iter()
+            .next_back()
+            .and_then(nodes::String::sval);
+        last.is_some_and(|name| name.contains("serial"))
+    };
+    column.type_name().is_some_and(serial)
+        || column.constraints().iter().any(|node| match node {
+            Node::Constraint(constraint) => match constraint.contype {
+                ConstrType::CONSTR_DEFAULT => !constant(constraint.raw_expr()),
+                ConstrType::CONSTR_GENERATED | ConstrType::CONSTR_IDENTITY => true,
+                _ => false,
+            },
+            _ => false,
+        })
 }
 
 fn item(name: &str, list: Vec<Col>) -> Item {

@@ -78,9 +78,8 @@ pub(crate) fn is_null(node: Node<'_>) -> bool {
 }
 
 impl Analyzer<'_> {
-    /// What an expression's value derives from. Marks what it shows on the way; the caller marks
-    /// what its place shows.
-    pub(crate) fn expr(&mut self, node: Node<'_>, scope: &Scope<'_>) -> Res<Value> {
+    /// [`Self::expr`], apart from what its constants are read as.
+    pub(crate) fn any_expr(&mut self, node: Node<'_>, scope: &Scope<'_>) -> Res<Value> {
         let _level = self.depth.enter()?;
         match node {
             Node::None | Node::SetToDefault(_) => Ok(Value::constant(Type::Literal)),
@@ -102,15 +101,16 @@ impl Analyzer<'_> {
             Node::ParamRef(parameter) => {
                 let number = u32::try_from(parameter.number).unwrap_or(u32::MAX);
                 self.parameters = self.parameters.max(number);
-                Ok(Value::constant(Type::Literal))
+                Ok(Value::bare())
             }
-            Node::A_Const(constant) => Ok(Value::constant(match constant.val() {
-                Some(ConstValue::Integer(_)) => Type::Builtin("int4"),
-                Some(ConstValue::Float(_)) => Type::Builtin("numeric"),
-                Some(ConstValue::Boolean(_)) => Type::Builtin("bool"),
-                Some(ConstValue::BitString(_)) => Type::Builtin("bit"),
-                _ => Type::Literal,
-            })),
+            Node::A_Const(constant) => Ok(match constant.val() {
+                Some(ConstValue::Integer(_)) => Value::constant(Type::Builtin("int4")),
+                Some(ConstValue::Float(_)) => Value::constant(Type::Builtin("numeric")),
+                Some(ConstValue::Boolean(_)) => Value::constant(Type::Builtin("bool")),
+                Some(ConstValue::BitString(_)) => Value::constant(Type::Builtin("bit")),
+                Some(ConstValue::String(_)) => Value::bare(),
+                _ => Value::constant(Type::Literal),
+            }),
             Node::A_Expr(expr) => self.operator_expr(expr, scope),
             Node::BoolExpr(expr) => self.bool_expr(expr, scope),
             Node::TypeCast(cast) => self.type_cast(cast, scope),

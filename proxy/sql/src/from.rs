@@ -237,6 +237,7 @@ impl<'c> Analyzer<'c> {
                             .unwrap_or_else(Value::unknown);
                         value.origin = Origin::At(relation.oid, column.number);
                         value.ty = self.type_of(&column.type_ref);
+                        value.checked = self.made_by(&column.type_ref);
                         Col::known(Arc::clone(&column.name), value)
                     })
                     .collect();

@@ -21,6 +21,7 @@ mod column_names;
 mod command;
 mod ddl;
 mod dml;
+mod domains;
 mod error;
 mod evaluated;
 mod expression;

@@ -197,17 +197,21 @@ impl<'c> Analyzer<'c> {
             ColValue::Known(value) => return Value::clone(value),
             ColValue::Base(object, index) => (*object, *index),
         };
+        let mut checked = None;
         let (name, ty, origin) = match self
             .objects
             .get(object as usize)
             .map(|object| object.referent)
         {
             Some(Referent::Relation(relation)) => match relation.columns.get(index) {
-                Some(column) => (
-                    Arc::clone(&column.name),
-                    self.type_of(&column.type_ref),
-                    Origin::At(relation.oid, column.number),
-                ),
+                Some(column) => {
+                    checked = self.made_by(&column.type_ref);
+                    (
+                        Arc::clone(&column.name),
+                        self.type_of(&column.type_ref),
+                        Origin::At(relation.oid, column.number),
+                    )
+                }
                 None => return Value::unknown(),
             },
             Some(Referent::System(relation)) => match relation.columns.get(index) {
@@ -228,6 +232,7 @@ impl<'c> Analyzer<'c> {
             exact: true,
             ty,
             origin,
+            checked,
             ..Value::default()
         }
     }

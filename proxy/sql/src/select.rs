@@ -155,6 +155,7 @@ impl Analyzer<'_> {
                             known.ty
                         };
                         known.absorb(&value);
+                        self.settle_constants(known);
                         known.ty = ty;
                         known.exact = false;
                         known.row = None;
@@ -217,6 +218,7 @@ impl Analyzer<'_> {
                 Some(other) => {
                     let other = self.col_value(other);
                     value.absorb(&other);
+                    self.settle_constants(&mut value);
                     if value.ty == other.ty || other.ty == Type::Literal {
                         value.ty
                     } else if value.ty == Type::Literal {

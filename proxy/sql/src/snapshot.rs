@@ -36,6 +36,7 @@ pub struct Snapshot {
     operators: HashMap<Arc<str>, Vec<Operator>>,
     types: HashMap<Arc<str>, Vec<UserType>>,
     casts: Vec<Cast>,
+    made_by: HashMap<TypeRef, Vec<OnWrite>>,
 }
 
 impl Snapshot {
@@ -55,6 +56,7 @@ impl Snapshot {
         queries::TYPES,
         queries::CASTS,
         queries::ON_WRITE,
+        queries::MADE_BY,
     ];
 
     /// So many of [`Snapshot::QUERIES`], from the first, are about the session; the others are
@@ -130,6 +132,7 @@ impl Snapshot {
                     comment: maybe(5).map(str::to_owned),
                     on_write: Vec::new(),
                     referenced: Vec::new(),
+                    made_of: Vec::new(),
                     pending: yes(get(7)?),
                 };
                 self.index.insert(relation.oid, self.relations.len());
@@ -268,14 +271,18 @@ impl Snapshot {
                 implicit: get(4)? == "i",
             }),
             13 => {
+                let what = get(1)?;
                 let (schema, name) = (get(2)?.into(), get(3)?.into());
-                let runs = match get(1)? {
-                    "function" => OnWrite::Function(schema, name),
-                    _ => OnWrite::Type(schema, name),
-                };
                 if let Some(relation) = self.relation(oid(0)?) {
-                    relation.on_write.push(runs);
+                    match what {
+                        "domain" => relation.made_of.push(TypeRef { schema, name }),
+                        _ => relation.on_write.push(OnWrite::new(what, schema, name)),
+                    }
                 }
+            }
+            14 => {
+                let runs = OnWrite::new(get(2)?, get(3)?.into(), get(4)?.into());
+                self.made_by.entry(type_at(0)?).or_default().push(runs);
             }
             _ => {
                 return Err(SnapshotError { query, column: 0 });
@@ -340,6 +347,7 @@ impl Snapshot {
             operators: self.operators,
             types: self.types,
             casts: self.casts,
+            made_by: self.made_by,
             printed_path: self.path,
             temp_schema: session.temp_schema.clone(),
             ..Catalog::default()

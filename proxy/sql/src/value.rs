@@ -56,12 +56,28 @@ pub(crate) struct Value {
     pub(crate) origin: Origin,
     /// Its parts, if it is a row whose parts are known.
     pub(crate) row: Option<Rc<Vec<Col>>>,
+    /// It has, or may have, a type whose values somebody's functions check: what these are.
+    pub(crate) checked: Option<Arc<str>>,
+    /// It is a constant as written or a parameter, or has one in it, that takes its type from its
+    /// place.
+    pub(crate) bare: bool,
+    /// Such a constant stands beside such a value, and may be read as one.
+    pub(crate) reads: Option<Arc<str>>,
 }
 
 impl Value {
     pub(crate) fn constant(ty: Type) -> Self {
         Value {
             ty,
+            ..Value::default()
+        }
+    }
+
+    /// A quoted literal or a parameter.
+    pub(crate) fn bare() -> Self {
+        Value {
+            ty: Type::Literal,
+            bare: true,
             ..Value::default()
         }
     }
@@ -79,11 +95,30 @@ impl Value {
     pub(crate) fn absorb(&mut self, other: &Value) {
         self.unknown |= other.unknown;
         self.observable |= other.observable;
+        self.meet(other);
         merge(&mut self.fields, &other.fields);
+    }
+
+    /// A constant in one may be read as what the other is.
+    fn meet(&mut self, other: &Value) {
+        if self.reads.is_none() {
+            let beside = |checked: &Option<Arc<str>>, bare| checked.clone().filter(|_| bare);
+            self.reads = other.reads.clone();
+            self.reads = self.reads.take().or(beside(&self.checked, other.bare));
+            self.reads = self.reads.take().or(beside(&other.checked, self.bare));
+        }
+        if self.checked.is_none() {
+            self.checked.clone_from(&other.checked);
+        }
+        self.bare |= other.bare;
     }
 
     /// The same, as something computed from it.
     pub(crate) fn derived(mut self, ty: Type) -> Self {
+        self.bare = false;
+        if matches!(ty, Type::Builtin(name) if !name.starts_with("any")) {
+            self.checked = None;
+        }
         self.exact = false;
         self.origin = Origin::Computed;
         self.row = None;

@@ -142,16 +142,21 @@ impl<'c> Analyzer<'c> {
 
     /// A function that a write runs: fine if it is on the allow-list.
     fn runs(&mut self, relation: &Relation, how: &str, schema: &Arc<str>, function: &Arc<str>) {
-        let full = format!("{schema}.{function}");
-        if self.options.trusted_functions.contains_key(&full) || self.is_harmless(schema, function)
-        {
+        if self.is_trusted(schema, function) {
             return;
         }
+        let full = format!("{schema}.{function}");
         self.untrusted = true;
         self.gap(&format!(
             "{}.{} has {how} {full}, which is not on the allow-list",
             relation.schema, relation.name
         ));
+    }
+
+    /// Whether a function that the database calls by itself is on the allow-list.
+    pub(crate) fn is_trusted(&self, schema: &str, function: &str) -> bool {
+        let trusted = &self.options.trusted_functions;
+        trusted.contains_key(&format!("{schema}.{function}")) || self.is_harmless(schema, function)
     }
 
     /// One of PostgreSQL's own that reaches nothing, or a sequence at most.

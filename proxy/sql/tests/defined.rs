@@ -12,6 +12,14 @@ const DDL: &str = "
     CREATE MATERIALIZED VIEW plain AS SELECT lower(x) AS y FROM t;
     COMMENT ON TABLE t IS '@label(clear)';
     COMMENT ON TABLE checked IS '@label(clear)';
+    CREATE DOMAIN looked AS text CHECK (look(VALUE));
+    CREATE DOMAIN short AS text CHECK (length(VALUE) < 9);
+    CREATE TYPE pair AS (a looked, b int);
+    CREATE TABLE patient (id int, ssn text, shown looked);
+    COMMENT ON COLUMN patient.id IS '@label(clear)';
+    COMMENT ON COLUMN patient.ssn IS '@label(ssn)';
+    CREATE TABLE pairs (id int, p pair);
+    CREATE TABLE parted (id int, x text CHECK (look(x))) PARTITION BY LIST (x);
 ";
 
 fn facts(sql: &str) -> Facts {
@@ -82,6 +90,70 @@ fn maintenance_runs_what_a_relation_computes() {
 }
 
 #[test]
+fn a_column_of_a_checked_type_runs_its_checks() {
+    for sql in [
+        "ALTER TABLE t ADD COLUMN d looked",
+        "ALTER TABLE t ADD COLUMN d public.looked DEFAULT 'x'",
+        "ALTER TABLE t ADD COLUMN d looked[] DEFAULT '{}'",
+        "ALTER TABLE t ADD COLUMN d pair",
+        "ALTER TABLE t ALTER COLUMN x TYPE looked",
+        "ALTER DOMAIN looked VALIDATE CONSTRAINT c",
+        "ALTER TABLE pairs ALTER COLUMN p SET DEFAULT '(a,1)'",
+        "CREATE TABLE n (p pair DEFAULT '(a,1)')",
+        "CREATE INDEX ON pairs (id) WHERE p = '(a,1)'",
+        // The rows that are there are written anew, with their indexes.
+        "ALTER TABLE checked ADD COLUMN n serial",
+        "ALTER TABLE checked ADD COLUMN n text DEFAULT clock_timestamp()::text",
+        "ALTER TABLE checked SET UNLOGGED",
+        // Whatever a default partition holds is checked.
+        "CREATE TABLE n PARTITION OF parted FOR VALUES IN ('a')",
+    ] {
+        let gaps = facts(sql).operation.gaps;
+        assert!(
+            gaps.iter().any(|gap| gap.contains("public.look")),
+            "{sql}: {gaps:?}"
+        );
+    }
+}
+
+/// Relations that it touches, in order.
+fn touched(sql: &str) -> Vec<String> {
+    let objects = facts(sql).operation.objects.into_iter();
+    let tables = objects.filter(|object| object.kind == "table");
+    let mut names: Vec<String> = tables.filter_map(|mut one| one.path.pop()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_domain_that_changes_has_its_tables_checked() {
+    for sql in [
+        "ALTER DOMAIN looked VALIDATE CONSTRAINT c",
+        "ALTER DOMAIN looked ADD CHECK (VALUE <> '')",
+        "ALTER DOMAIN looked SET NOT NULL",
+    ] {
+        assert_eq!(touched(sql), ["pairs", "patient"], "{sql}");
+        assert!(facts(sql).labelled, "{sql}");
+    }
+    assert!(touched("ALTER DOMAIN looked DROP NOT NULL").is_empty());
+    assert!(touched("ALTER DOMAIN short SET NOT NULL").is_empty());
+}
+
+#[test]
+fn what_a_policy_reads_is_touched() {
+    for sql in [
+        "CREATE POLICY p ON t USING (EXISTS (SELECT FROM patient WHERE ssn = t.x))",
+        "ALTER POLICY p ON t WITH CHECK (x IN (SELECT ssn FROM patient))",
+    ] {
+        assert_eq!(touched(sql), ["patient", "t"], "{sql}");
+        let facts = facts(sql);
+        assert!(facts.labelled, "{sql}");
+        let used = facts.operation.uses.iter().any(|used| used.field == "ssn");
+        assert!(used, "{sql}: {:?}", facts.operation.uses);
+    }
+}
+
+#[test]
 fn what_runs_nobodys_code_is_no_gap() {
     for sql in [
         "ALTER TABLE t ADD COLUMN n int DEFAULT 1 CHECK (n > id)",
@@ -94,6 +166,10 @@ fn what_runs_nobodys_code_is_no_gap() {
         "CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW WHEN (NEW.x <> OLD.x) EXECUTE FUNCTION f()",
         "CREATE TABLE n PARTITION OF t FOR VALUES FROM (MINVALUE) TO (10)",
         "ANALYZE t",
+        "ALTER TABLE t ADD COLUMN d short DEFAULT 'x'",
+        "ALTER TABLE checked ADD COLUMN n int DEFAULT 1",
+        "CREATE TABLE n (d looked, p pair)",
+        "ALTER DOMAIN short VALIDATE CONSTRAINT c",
         "REFRESH MATERIALIZED VIEW plain",
     ] {
         assert_eq!(facts(sql).operation.gaps, Vec::<String>::new(), "{sql}");

@@ -8,7 +8,7 @@ use pg_raw_parse::{Node, nodes};
 
 use super::{Builder, DdlError, range_names};
 use crate::analyze::{Analyzer, Options};
-use crate::catalog::{Column, OnWrite, Referenced, Relation, RelationKind, SessionView};
+use crate::catalog::{Column, OnWrite, Referenced, Relation, RelationKind, SessionView, TypeRef};
 use crate::label::Labelling;
 use crate::names::Scope;
 
@@ -109,6 +109,7 @@ impl Builder {
         for key in keys {
             self.point(&mut relation, key, position)?;
         }
+        self.made_of_columns(&mut relation);
         crate::snapshot::settle_generated(&mut relation);
         self.add(relation);
         Ok(())
@@ -136,6 +137,54 @@ impl Builder {
             unique,
             references: Vec::new(),
         }
+    }
+
+    /// A domain, as something whose checks run.
+    pub(super) fn domain(&mut self, create: &nodes::CreateDomainStmt) {
+        let parts = create.domainname().iter().filter_map(nodes::String::sval);
+        let parts: Vec<&str> = parts.collect();
+        let (schema, name) = match parts.as_slice() {
+            [schema, name] => (*schema, *name),
+            [name] => ("public", *name),
+            _ => return,
+        };
+        let constraints = create.constraints().iter();
+        let checks = constraints.map(|constraint| constraint.raw_expr());
+        let runs: Vec<OnWrite> = checks.flat_map(|check| self.calls(check)).collect();
+        self.makes(schema, name, runs);
+    }
+
+    /// Notes what making a value of a type, or of an array of it, runs.
+    fn makes(&mut self, schema: &str, name: &str, runs: Vec<OnWrite>) {
+        if runs.is_empty() {
+            return;
+        }
+        for name in [name.into(), format!("_{name}").into()] {
+            let schema = schema.into();
+            let made_by = &mut self.catalog.made_by;
+            made_by.insert(TypeRef { schema, name }, runs.clone());
+        }
+    }
+
+    /// What making the values of a relation's columns runs, and so its rows.
+    pub(super) fn made_of_columns(&mut self, relation: &mut Relation) {
+        let mut runs = Vec::new();
+        for column in &relation.columns {
+            if let Some(part) = self.catalog.made_by.get(&column.type_ref) {
+                runs.extend(part.iter().cloned());
+                let schema = &column.type_ref.schema;
+                let name = column.type_ref.name.trim_start_matches('_');
+                match self.catalog.relation(schema, name) {
+                    Some(row) => relation.made_of.extend(row.made_of.iter().cloned()),
+                    None => relation.made_of.push(TypeRef {
+                        schema: Arc::clone(schema),
+                        name: name.into(),
+                    }),
+                }
+            }
+        }
+        relation.on_write.extend(runs.iter().cloned());
+        self.makes(&relation.schema, &relation.name, runs);
     }
 
     /// Functions that an expression of a table calls and that are not PostgreSQL's own.

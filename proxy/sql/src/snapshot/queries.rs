@@ -88,6 +88,8 @@ pub(super) const FINGERPRINT: &str = concat!(
     ", ",
     fingerprint!("pg_constraint", ""),
     ", ",
+    fingerprint!("pg_statistic_ext", ""),
+    ", ",
     fingerprint!("pg_namespace", ""),
     ", ",
     fingerprint!(
@@ -281,23 +283,88 @@ pub(super) const CASTS: &str = "SELECT sn.nspname::pg_catalog.text, s.typname::p
          JOIN pg_catalog.pg_namespace AS tn ON (tn.oid OPERATOR(pg_catalog.=) t.typnamespace) \
          WHERE k.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
+/// Up to the roots of what is made: which type has which others in it, multiranges from PostgreSQL 14
+/// on.
+macro_rules! parts {
+    () => {
+        concat!(
+            "WITH RECURSIVE parts AS (",
+            "SELECT y.oid AS whole, y.typbasetype AS part FROM pg_catalog.pg_type AS y ",
+            "UNION ALL SELECT y.oid, y.typelem FROM pg_catalog.pg_type AS y ",
+            "UNION ALL SELECT g.rngtypid, g.rngsubtype FROM pg_catalog.pg_range AS g ",
+            "UNION ALL SELECT (pg_catalog.to_jsonb(g) OPERATOR(pg_catalog.->>) 'rngmultitypid'::pg_catalog.text)::pg_catalog.oid, ",
+            "g.rngtypid FROM pg_catalog.pg_range AS g ",
+            "UNION ALL SELECT y.oid, a.atttypid FROM pg_catalog.pg_type AS y ",
+            "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) y.typrelid) ",
+            "WHERE (y.typtype OPERATOR(pg_catalog.=) 'c'::pg_catalog.\"char\") ",
+            "AND (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped)), ",
+            "types AS ("
+        )
+    };
+}
+
+/// What is in the roots, as (relation, id), and what the domains among that compute and check.
+macro_rules! of_domains {
+    () => {
+        concat!(
+            " UNION SELECT t.relation, p.part FROM types AS t ",
+            "JOIN parts AS p ON (p.whole OPERATOR(pg_catalog.=) t.id) ",
+            "WHERE p.part OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid), ",
+            "stored AS (",
+            "SELECT t.relation, k.conbin::pg_catalog.text AS tree FROM types AS t ",
+            "JOIN pg_catalog.pg_constraint AS k ON (k.contypid OPERATOR(pg_catalog.=) t.id) ",
+            "WHERE k.conbin IS NOT NULL ",
+            "UNION ALL SELECT t.relation, y.typdefaultbin::pg_catalog.text FROM types AS t ",
+            "JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) t.id) ",
+            "WHERE y.typdefaultbin IS NOT NULL "
+        )
+    };
+}
+
+/// What is named in the stored trees, as far as it is somebody's.
+macro_rules! named {
+    () => {
+        concat!(
+            "), named AS (",
+            "SELECT DISTINCT s.relation, (m.found)[1] AS what, ((m.found)[2])::pg_catalog.oid AS id FROM stored AS s ",
+            "CROSS JOIN LATERAL pg_catalog.regexp_matches(s.tree, ",
+            "':(funcid|aggfnoid|winfnoid|opno|resulttype) ([0-9]+)'::pg_catalog.text, 'g'::pg_catalog.text) AS m(found)) ",
+            "SELECT m.relation::pg_catalog.text, 'function'::pg_catalog.text, n.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
+            "FROM named AS m JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) m.id) ",
+            "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
+            "WHERE (m.what OPERATOR(pg_catalog.=) ANY ('{funcid,aggfnoid,winfnoid}'::pg_catalog.text[])) ",
+            "AND ((p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
+            "OR ((p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\") AND NOT EXISTS (",
+            "SELECT 1 FROM pg_catalog.pg_cast AS k WHERE (k.castfunc OPERATOR(pg_catalog.=) p.oid) ",
+            "AND (k.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid)))) ",
+            "UNION SELECT m.relation::pg_catalog.text, 'function'::pg_catalog.text, n.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
+            "FROM named AS m JOIN pg_catalog.pg_operator AS o ON (o.oid OPERATOR(pg_catalog.=) m.id) ",
+            "JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) o.oprcode) ",
+            "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
+            "WHERE (m.what OPERATOR(pg_catalog.=) 'opno'::pg_catalog.text) ",
+            "AND ((p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
+            "OR ((o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) AND (p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\"))) ",
+            "UNION SELECT m.relation::pg_catalog.text, 'type'::pg_catalog.text, n.nspname::pg_catalog.text, y.typname::pg_catalog.text ",
+            // A value of a domain made on the way; those of the roots' own types are followed above.
+            "FROM named AS m JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) m.id) ",
+            "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) y.typnamespace) ",
+            "WHERE (m.what OPERATOR(pg_catalog.=) 'resulttype'::pg_catalog.text) ",
+            "AND (y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\") ",
+            "AND NOT EXISTS (SELECT 1 FROM types AS t WHERE (t.relation OPERATOR(pg_catalog.=) m.relation) ",
+            "AND (t.id OPERATOR(pg_catalog.=) m.id))"
+        )
+    };
+}
+
 /// What runs when a row is written, as far as it is somebody's: functions in defaults, generated
-/// columns, checks (those of columns' domains too), indexes and partition keys, read from the stored
-/// trees.
+/// columns, checks (those of columns' domains too), indexes, extended statistics and partition keys,
+/// read from the stored trees. And the domains in its columns' types.
 ///
 /// PostgreSQL's own functions count unless they are immutable or implement a cast: those can reach
 /// beyond their arguments. Input functions of base types and operator classes are left out: only
 /// superusers make those.
 pub(super) const ON_WRITE: &str = concat!(
-    "WITH RECURSIVE parts AS (",
-    "SELECT y.oid AS whole, y.typbasetype AS part FROM pg_catalog.pg_type AS y ",
-    "UNION ALL SELECT y.oid, y.typelem FROM pg_catalog.pg_type AS y ",
-    "UNION ALL SELECT g.rngtypid, g.rngsubtype FROM pg_catalog.pg_range AS g ",
-    "UNION ALL SELECT y.oid, a.atttypid FROM pg_catalog.pg_type AS y ",
-    "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) y.typrelid) ",
-    "WHERE (y.typtype OPERATOR(pg_catalog.=) 'c'::pg_catalog.\"char\") ",
-    "AND (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped)), ",
-    "types AS (",
+    parts!(),
     "SELECT c.oid AS relation, a.atttypid AS id ",
     from_ours!(),
     "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) c.oid) ",
@@ -305,55 +372,35 @@ pub(super) const ON_WRITE: &str = concat!(
     "AND (a.atttypid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
     "AND (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog.\"char\"[])) AND ",
     ours!(),
-    " UNION SELECT t.relation, p.part FROM types AS t ",
-    "JOIN parts AS p ON (p.whole OPERATOR(pg_catalog.=) t.id) ",
-    "WHERE p.part OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid), ",
-    "stored AS (",
-    "SELECT d.adrelid AS relation, d.adbin::pg_catalog.text AS tree FROM pg_catalog.pg_attrdef AS d ",
+    of_domains!(),
+    "UNION ALL SELECT d.adrelid, d.adbin::pg_catalog.text FROM pg_catalog.pg_attrdef AS d ",
     "UNION ALL SELECT k.conrelid, k.conbin::pg_catalog.text FROM pg_catalog.pg_constraint AS k ",
     "WHERE (k.conrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) AND (k.conbin IS NOT NULL) ",
-    "UNION ALL SELECT t.relation, k.conbin::pg_catalog.text FROM types AS t ",
-    "JOIN pg_catalog.pg_constraint AS k ON (k.contypid OPERATOR(pg_catalog.=) t.id) ",
-    "WHERE k.conbin IS NOT NULL ",
-    "UNION ALL SELECT t.relation, y.typdefaultbin::pg_catalog.text FROM types AS t ",
-    "JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) t.id) ",
-    "WHERE y.typdefaultbin IS NOT NULL ",
     "UNION ALL SELECT i.indrelid, pg_catalog.concat(i.indexprs::pg_catalog.text, ' ', i.indpred::pg_catalog.text) ",
     "FROM pg_catalog.pg_index AS i WHERE (i.indexprs IS NOT NULL) OR (i.indpred IS NOT NULL) ",
+    // From PostgreSQL 14 on.
+    "UNION ALL SELECT e.stxrelid, pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.->>) 'stxexprs'::pg_catalog.text ",
+    "FROM pg_catalog.pg_statistic_ext AS e ",
     "UNION ALL SELECT p.partrelid, p.partexprs::pg_catalog.text ",
-    "FROM pg_catalog.pg_partitioned_table AS p WHERE p.partexprs IS NOT NULL), ",
-    "named AS (",
-    "SELECT DISTINCT s.relation, (m.found)[1] AS what, ((m.found)[2])::pg_catalog.oid AS id FROM stored AS s ",
-    "CROSS JOIN LATERAL pg_catalog.regexp_matches(s.tree, ",
-    "':(funcid|aggfnoid|winfnoid|opno|resulttype) ([0-9]+)'::pg_catalog.text, 'g'::pg_catalog.text) AS m(found)) ",
-    "SELECT m.relation::pg_catalog.text, 'function'::pg_catalog.text, n.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
-    "FROM named AS m JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) m.id) ",
-    "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
-    "WHERE (m.what OPERATOR(pg_catalog.=) ANY ('{funcid,aggfnoid,winfnoid}'::pg_catalog.text[])) ",
-    "AND ((p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
-    "OR ((p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\") AND NOT EXISTS (",
-    "SELECT 1 FROM pg_catalog.pg_cast AS k WHERE (k.castfunc OPERATOR(pg_catalog.=) p.oid) ",
-    "AND (k.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid)))) ",
-    "UNION SELECT m.relation::pg_catalog.text, 'function'::pg_catalog.text, n.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
-    "FROM named AS m JOIN pg_catalog.pg_operator AS o ON (o.oid OPERATOR(pg_catalog.=) m.id) ",
-    "JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) o.oprcode) ",
-    "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
-    "WHERE (m.what OPERATOR(pg_catalog.=) 'opno'::pg_catalog.text) ",
-    "AND ((p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
-    "OR ((o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) AND (p.provolatile OPERATOR(pg_catalog.<>) 'i'::pg_catalog.\"char\"))) ",
-    "UNION SELECT m.relation::pg_catalog.text, 'type'::pg_catalog.text, n.nspname::pg_catalog.text, y.typname::pg_catalog.text ",
-    // A value of a domain made on the way; those of the columns' own types are followed above.
-    "FROM named AS m JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) m.id) ",
-    "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) y.typnamespace) ",
-    "WHERE (m.what OPERATOR(pg_catalog.=) 'resulttype'::pg_catalog.text) ",
-    "AND (y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\") ",
-    "AND NOT EXISTS (SELECT 1 FROM types AS t WHERE (t.relation OPERATOR(pg_catalog.=) m.relation) ",
-    "AND (t.id OPERATOR(pg_catalog.=) m.id)) ",
-    // What a multirange is made of is not followed.
-    "UNION SELECT t.relation::pg_catalog.text, 'type'::pg_catalog.text, n.nspname::pg_catalog.text, y.typname::pg_catalog.text ",
+    "FROM pg_catalog.pg_partitioned_table AS p WHERE p.partexprs IS NOT NULL",
+    named!(),
+    " UNION SELECT t.relation::pg_catalog.text, 'domain'::pg_catalog.text, n.nspname::pg_catalog.text, y.typname::pg_catalog.text ",
     "FROM types AS t JOIN pg_catalog.pg_type AS y ON (y.oid OPERATOR(pg_catalog.=) t.id) ",
     "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) y.typnamespace) ",
-    "WHERE y.typtype OPERATOR(pg_catalog.=) 'm'::pg_catalog.\"char\""
+    "WHERE y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\""
+);
+
+/// What runs when a value of a type is made, as above: checks of the domains in it.
+pub(super) const MADE_BY: &str = concat!(
+    "SELECT n.nspname::pg_catalog.text, y.typname::pg_catalog.text, q.what, q.schema, q.name FROM (",
+    parts!(),
+    "SELECT y.oid AS relation, y.oid AS id FROM pg_catalog.pg_type AS y ",
+    "WHERE y.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid",
+    of_domains!(),
+    named!(),
+    ") AS q(id, what, schema, name) ",
+    "JOIN pg_catalog.pg_type AS y ON (y.oid::pg_catalog.text OPERATOR(pg_catalog.=) q.id) ",
+    "JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) y.typnamespace)"
 );
 
 /// Waits for whoever is changing the views and the row-level security of these relations, as a

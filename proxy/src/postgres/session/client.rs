@@ -11,7 +11,7 @@ use chaperone_sql::Kind;
 
 use super::{End, Session, Skip, names::naming, refuse, understand::Unreadable};
 use crate::postgres::{
-    portal::{Names, Portal, Prepared},
+    portal::{Portal, Prepared},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
@@ -194,9 +194,9 @@ impl Session {
                 foreign_types: types.iter().any(|oid| *oid >= FIRST_NORMAL),
                 misread: None,
                 shape: OnceLock::new(),
-                names: match self.understand(text).await? {
-                    Ok(script) => script.statements.first().map(|only| Names::of(only)),
-                    Err(_) => None,
+                names: match self.understand_for_parse(text).await? {
+                    Ok(names) => names,
+                    Err(unreadable) => return self.unreadable(unreadable, text, false),
                 },
             },
             Err(unreadable) => match self.opaque_prepared(text, &unreadable) {
@@ -492,6 +492,10 @@ impl Session {
             Unreadable::Skipped => {}
             Unreadable::Aborted => self.refuse(refuse::aborted(), simple),
             Unreadable::Refused(refusal) => self.refuse(refusal, simple),
+            // The backend would run functions while it reads what we cannot.
+            Unreadable::Syntax(refusal) if self.parsing_runs_functions() => {
+                self.refuse(refusal, simple);
+            }
             Unreadable::Syntax(refusal) => {
                 let mut probe = BytesMut::new();
                 protocol::parse(&mut probe, refuse::PROBE, text);

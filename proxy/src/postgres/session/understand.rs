@@ -9,7 +9,7 @@ use chaperone_sql::{Facts, Kind, ParseError, analyze, classify};
 use super::{End, Session, Skip, catalog::catalog_failed};
 use crate::postgres::{
     decide::{Ground, Statement},
-    portal::Prepared,
+    portal::{Names, Prepared},
     refusal::{Refusal, sqlstate},
 };
 
@@ -182,6 +182,45 @@ impl Session {
         }
     }
 
+    /// What the names in a text that is to be prepared stand for; nothing where that cannot be told.
+    ///
+    /// Whether it may run is asked at Bind, but where the database has types whose values are checked
+    /// by functions, the backend runs those as soon as it parses a constant of such a type: a text of
+    /// which something is not known does not get there.
+    pub(super) async fn understand_for_parse(
+        &mut self,
+        text: &[u8],
+    ) -> Result<Result<Option<Names>, Unreadable>, End> {
+        let understood = self.understand(text).await?;
+        if !self.parsing_runs_functions() {
+            let first = |script: Arc<Script>| script.statements.first().map(|one| Names::of(one));
+            return Ok(Ok(understood.ok().and_then(first)));
+        }
+        let script = match understood {
+            Ok(script) => script,
+            Err(unreadable) if self.opaque(text, &unreadable).is_some() => return Ok(Ok(None)),
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        for statement in &script.statements {
+            let operation = &statement.operation;
+            // Of these the backend reads no more than the name.
+            let named = matches!(statement.kind, Kind::Execute { .. } | Kind::Fetch { .. });
+            if let Some(gap) = operation.gaps.first()
+                && !named
+                && !self.shows_anything(operation)
+            {
+                return Ok(Err(Unreadable::Refused(parsed_as_what(gap))));
+            }
+        }
+        Ok(Ok(script.statements.first().map(|one| Names::of(one))))
+    }
+
+    /// Whether the backend may run functions when it does no more than parse a text.
+    pub(super) fn parsing_runs_functions(&self) -> bool {
+        let ground = self.ground.as_ref();
+        ground.is_some_and(|ground| ground.catalog.parsing_runs_functions())
+    }
+
     /// Understands a prepared statement as its Parse typed it.
     pub(super) async fn understand_prepared(
         &mut self,
@@ -273,6 +312,14 @@ fn misread_by(setting: &str) -> Refusal {
     .hint(format!(
         "RESET {setting}, or write the statement without such characters"
     ))
+}
+
+fn parsed_as_what(gap: &str) -> Refusal {
+    let message = format!("refused: {gap}");
+    Refusal::new(sqlstate::NOT_UNDERSTOOD, "parsing-runs-functions", message).hint(
+        "the database has types whose values are checked by functions, so a statement that is not \
+         understood is not even prepared",
+    )
 }
 
 fn unreadable(error: &ParseError) -> Unreadable {
