@@ -530,6 +530,26 @@ fn what_was_taken_back_is_not_left_on_record_as_done() {
         said.to_string().contains("CommandComplete ROLLBACK"),
         "{said}"
     );
+    // By a COMMIT that fails; by the end of a session, in a block and without one.
+    wire.ask(&query("BEGIN"));
+    wire.ask(&query(&Player::text(
+        "deferred",
+        "INSERT INTO import_late VALUES (1)",
+    )));
+    assert_eq!(wire.ask(&query("COMMIT")).sqlstates(), ["23505"]);
+    let mut gone = connect(&proxy);
+    gone.ask(&query("BEGIN"));
+    gone.ask(&query(&Player::text(
+        "gone",
+        "INSERT INTO import_late VALUES (6)",
+    )));
+    drop(gone);
+    // A savepoint in a chained block keeps what is before it.
+    let chained = Player::text("chained", "INSERT INTO import_late VALUES (7)");
+    let text = format!("BEGIN; COMMIT AND CHAIN; {chained}; SAVEPOINT s; SELECT 1/0");
+    assert_eq!(wire.ask(&query(&text)).sqlstates(), ["22012"]);
+    wire.ask(&query("ROLLBACK TO s"));
+    wire.ask(&query("COMMIT"));
     // What lasts, in a batch and in a block.
     let said = wire.ask(&[insert("lasts", 4), sync()].concat());
     assert!(said.sqlstates().is_empty(), "{said}");
@@ -541,7 +561,9 @@ fn what_was_taken_back_is_not_left_on_record_as_done() {
     wire.ask(&query("COMMIT"));
     wire.ask(&query("SELECT 1/0"));
     let ids = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM import_late";
-    assert_eq!(POSTGRES.value(DATABASE, ids).unwrap(), "1 4 5");
+    assert_eq!(POSTGRES.value(DATABASE, ids).unwrap(), "1 4 5 7");
+    let ended = || ward::audit(&proxy, "show", &["--json", "--kind", "session-end"]);
+    ward::wait_for("the record", || ended().contains("session-end"));
     ward::audit(&proxy, "verify", &[]);
     let trail = Trail::of(&proxy);
     for (mark, story) in [
@@ -549,6 +571,9 @@ fn what_was_taken_back_is_not_left_on_record_as_done() {
         ("behind", "allow intent ok 0 then failed(22012) 0"),
         ("query", "allow intent failed(23505) 0"),
         ("block", "allow intent ok 0 then failed(25p02) 0"),
+        ("deferred", "allow intent ok 0 then failed(23505) 0"),
+        ("gone", "allow intent ok 0 then failed(session-ended) 0"),
+        ("chained", "allow intent ok 0"),
         ("lasts", "allow intent ok 0"),
         ("kept", "allow intent ok 0"),
     ] {

@@ -261,3 +261,32 @@ fn a_name_in_another_encoding_is_not_taken_for_another_name() {
     assert_eq!(said.sqlstates(), ["0A000"], "{said}");
     assert_eq!(said.all("DataRow"), ["DataRow 'item 1'"], "{said}");
 }
+
+/// Cursors and portals from before a savepoint are there when it is rolled back.
+#[test]
+fn what_a_savepoint_takes_back_leaves_earlier_cursors() {
+    let mut steps = Vec::new();
+    for sql in [
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT id FROM item ORDER BY id",
+    ] {
+        steps.extend([Step::Send(query(sql)), Step::Ready(1)]);
+    }
+    let portal = [parse("", PLAIN, &[]), bind("p", "", &[], 0), sync()].concat();
+    steps.extend([Step::Send(portal), Step::Ready(1)]);
+    for sql in [
+        "SAVEPOINT s",
+        "SELECT 1/0",
+        "ROLLBACK TO s",
+        "FETCH 2 FROM c",
+    ] {
+        steps.extend([Step::Send(query(sql)), Step::Ready(1)]);
+    }
+    steps.extend([
+        Step::Send([execute("p", 0), sync()].concat()),
+        Step::Ready(1),
+    ]);
+    let said = stays_hidden(&steps);
+    assert_eq!(said.sqlstates(), ["22012"], "{said}");
+    assert_eq!(said.all("DataRow").len(), 3, "{said}");
+}

@@ -77,6 +77,8 @@ impl Session {
     /// The session ends with runs in flight: they are cancelled, and what was not sent on did not
     /// leave. Whether a change came before its cancellation is not known.
     fn close_runs(&mut self, end: &End) {
+        // Where the log fails as well, the intents stand alone, which says the same.
+        let _ = self.undone_by_end();
         let queue = std::mem::take(&mut self.queue);
         for entry in queue {
             let runs = match entry {

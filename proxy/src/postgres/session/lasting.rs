@@ -1,11 +1,11 @@
 //! Which changes last: the server answers each one well and may take all of them back when their
 //! transaction ends.
 
-use chaperone_audit_log::Seq;
+use chaperone_audit_log::{Seq, payload::Status};
 use chaperone_sql::Kind;
 
 use super::{End, Session, evidence::Ending};
-use crate::postgres::{refusal::sqlstate, run::Run};
+use crate::postgres::{queue::Expected, refusal::sqlstate, run::Run};
 
 /// Changes of the transaction that the backend is answering in.
 #[derive(Default)]
@@ -57,6 +57,32 @@ impl Session {
             return Ok(());
         }
         self.undone(&Ending::failed(state, text.unwrap_or_default()))
+    }
+
+    /// A COMMIT has failed: what was put off to it did, or the transaction was not to be committed.
+    pub(super) fn undone_by_failing_commit(&mut self, state: &str) -> Result<(), End> {
+        self.lasting.in_block = false;
+        self.undone(&Ending::failed(state, String::new()))
+    }
+
+    /// The session ends in the middle of a transaction. The backend takes back what a block has done;
+    /// of what the end of a batch or a COMMIT under way commits nobody knows.
+    pub(super) fn undone_by_end(&mut self) -> Result<(), End> {
+        let commits = |run: &Run| {
+            let statement = &run.permit.statement;
+            statement.opaque || matches!(statement.kind, Kind::Commit { .. })
+        };
+        let under_way = self.queue.iter().any(|entry| match entry {
+            Expected::Execute { run, .. } => commits(run),
+            Expected::Query { runs, .. } => runs.iter().any(commits),
+            _ => false,
+        });
+        let status = if self.lasting.in_block && !under_way {
+            Status::Failed
+        } else {
+            Status::Unknown
+        };
+        self.undone(&Ending::plain(status, "session-ended"))
     }
 
     /// A COMMIT has ended an aborted transaction by rolling it back.

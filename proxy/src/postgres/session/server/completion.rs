@@ -193,7 +193,8 @@ impl Session {
                 self.wrote = false;
             }
         }
-        if status != b'T' {
+        if status == b'I' {
+            // In an aborted block those from before its savepoint are there when it is rolled back.
             self.portals.retain(|portal| portal.held);
         }
         if status == b'I' && self.transaction_effects {

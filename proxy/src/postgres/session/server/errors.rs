@@ -4,6 +4,7 @@
 
 use bytes::BufMut;
 use chaperone_contract::Context;
+use chaperone_sql::Kind;
 
 use super::unexpected;
 use crate::postgres::{
@@ -42,6 +43,11 @@ impl Session {
             Expected::Query { runs, at } => *at >= runs.len(),
             _ => false,
         };
+        if let Some(run) = front.run()
+            && matches!(run.permit.statement.kind, Kind::Commit { .. })
+        {
+            self.undone_by_failing_commit(&report.sqlstate)?;
+        }
         self.undone_by_error(&report.sqlstate, at_commit.then(|| text_of(body)))?;
         match &mut front {
             Expected::Own(Own::Sync) => {
