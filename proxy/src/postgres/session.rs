@@ -47,7 +47,7 @@ use super::{
     protocol::{self, Malformed, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
-    shared::{Backend, Shared},
+    shared::{Backend, Change, Shared},
     sockets::{HIGH_WATER, Sockets},
     startup::CancelKey,
     upstream,
@@ -180,6 +180,10 @@ pub(crate) struct Session {
     ground: Option<Ground>,
     ground_checked: Instant,
     ground_fingerprint: Option<String>,
+    /// Which changes of our sessions it knows of.
+    ground_changes: Option<u64>,
+    /// A change of this session's own that may take effect.
+    changing: Option<Change>,
     stale: bool,
     scripts: Scripts,
     own: OwnAnswer,
@@ -263,6 +267,8 @@ impl Session {
             ground: None,
             ground_checked: now,
             ground_fingerprint: None,
+            ground_changes: None,
+            changing: None,
             stale: true,
             scripts: Scripts::default(),
             own: OwnAnswer::default(),

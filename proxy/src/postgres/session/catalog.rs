@@ -47,7 +47,9 @@ impl Session {
     /// ago. An administrator can change a setting for sessions that run.
     pub(super) async fn refresh(&mut self, most: Duration) -> Result<Result<(), Unreadable>, End> {
         let fresh = self.ground.is_some() && !self.stale;
-        if fresh && self.ground_checked.elapsed() < most {
+        let changes = self.grounds.backend.changes.seen();
+        let unchanged = changes.is_some() && changes == self.ground_changes;
+        if fresh && unchanged && self.ground_checked.elapsed() < most {
             return Ok(Ok(()));
         }
         if self.skip == Skip::Server {
@@ -63,6 +65,7 @@ impl Session {
     /// Looks at the session and, unless another session has seen it in the same state, at the
     /// catalog.
     async fn look(&mut self) -> Result<Result<(), Unreadable>, End> {
+        let changes = self.grounds.backend.changes.seen();
         let (of_session, of_catalog) = Snapshot::QUERIES.split_at(Snapshot::OF_SESSION);
         let queries = [&[Snapshot::FINGERPRINT_QUERY], of_session].concat();
         let rows = match self.ask_again_if_lost(&queries).await? {
@@ -124,6 +127,7 @@ impl Session {
         self.ground_fingerprint = fingerprint;
         if !as_it_was {
             self.ground_checked = Instant::now();
+            self.ground_changes = changes;
         }
         self.stale = false;
         Ok(Ok(()))

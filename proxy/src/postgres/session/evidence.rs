@@ -347,6 +347,13 @@ impl Session {
             self.transaction_effects = true;
             self.batch_meaning = true;
         }
+        // Nobody else sees what a block does before its end.
+        let commits = matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
+        let alone = !run.in_transaction && !statement.kind.is_transaction_control();
+        if effects.catalog && alone || commits && self.transaction_effects {
+            let changes = &self.grounds.backend.changes;
+            self.changing.get_or_insert_with(|| changes.begin());
+        }
         self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {
             chaperone_sql::Kind::Begin => {

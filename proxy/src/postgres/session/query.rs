@@ -58,12 +58,13 @@ impl Session {
         let mut runs: Vec<Run> = Vec::with_capacity(permits.len());
         let mut in_block = self.in_transaction();
         for permit in permits {
-            match permit.statement.kind {
-                Kind::Begin => in_block = true,
-                Kind::Commit { .. } | Kind::Rollback { .. } => in_block = false,
-                _ => {}
-            }
+            in_block |= permit.statement.kind == Kind::Begin;
+            let ends = matches!(
+                permit.statement.kind,
+                Kind::Commit { .. } | Kind::Rollback { .. }
+            );
             runs.push(self.begin_run(permit, in_block));
+            in_block &= !ends;
         }
         let intent = self.intend(&mut runs, None)?;
         for run in &runs {

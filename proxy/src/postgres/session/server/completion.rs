@@ -191,6 +191,7 @@ impl Session {
             if status == b'I' {
                 self.put_off.clear();
                 self.wrote = false;
+                self.changing = None;
             }
         }
         if status == b'I' {
