@@ -290,3 +290,23 @@ fn what_a_savepoint_takes_back_leaves_earlier_cursors() {
     assert_eq!(said.sqlstates(), ["22012"], "{said}");
     assert_eq!(said.all("DataRow").len(), 3, "{said}");
 }
+
+/// What Chaperone refuses by itself it refuses under a name too.
+#[test]
+fn a_role_is_not_changed_by_execute() {
+    let rig = rig();
+    let proxy = rig
+        .masking(env!("CARGO_BIN_EXE_chaperone"), "")
+        .start()
+        .unwrap();
+    let mut wire = Rig::through(&proxy);
+    wire.ask(&[parse("s", "SET ROLE app", &[]), sync()].concat());
+    for message in [
+        query("EXECUTE s"),
+        [unsynced("EXECUTE s"), sync()].concat(),
+        [bind("", "s", &[], 0), execute("", 0), sync()].concat(),
+    ] {
+        let said = wire.ask(&message);
+        assert_eq!(said.sqlstates(), ["42501"], "{said}");
+    }
+}

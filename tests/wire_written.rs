@@ -40,6 +40,8 @@ const TABLES: &str = "
     CREATE INDEX index_x ON import_index (shorter(x));
     CREATE TABLE import_partial (id int, x text);
     CREATE INDEX partial_x ON import_partial (id) WHERE look(x);
+    CREATE TABLE import_statistics (id int, x text);
+    CREATE STATISTICS statistics_x ON (shorter(x)) FROM import_statistics;
     CREATE TABLE import_generated (id int, x text GENERATED ALWAYS AS (shorter('a')) STORED);
     CREATE TABLE import_partition (id int, x text) PARTITION BY LIST (shorter(x));
     CREATE TABLE import_partition_1 PARTITION OF import_partition DEFAULT;
@@ -54,7 +56,7 @@ const TABLES: &str = "
     CREATE TABLE carried (id int REFERENCES import_kept ON DELETE CASCADE, ssn text);
     COMMENT ON COLUMN carried.ssn IS '@label(ssn)';
     DO $$ DECLARE name text; BEGIN
-        FOREACH name IN ARRAY '{import_default,import_check,import_domain,import_array,import_pair,import_index,import_partial,
+        FOREACH name IN ARRAY '{import_default,import_check,import_domain,import_array,import_pair,import_index,import_partial,import_statistics,
             import_generated,import_partition,import_partition_1,import_own,import_harmless,import_kept}'::text[] LOOP
             EXECUTE format('COMMENT ON TABLE %I IS ''@label(clear)''', name);
         END LOOP;
@@ -81,6 +83,7 @@ fn functions_that_a_write_runs_must_be_known() {
         ("import_pair", "public.look"),
         ("import_index", "public.shorter"),
         ("import_partial", "public.look"),
+        ("import_statistics", "public.shorter"),
         ("import_generated", "public.shorter"),
         ("import_partition", "public.shorter"),
         ("import_own", "pg_catalog.query_to_xml"),

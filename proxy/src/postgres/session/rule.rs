@@ -102,6 +102,10 @@ impl Session {
             },
             _ => Arc::clone(statement),
         };
+        if let Decider::Refused(refusal) = decider(&inner, &self.shared.rules.settings) {
+            let gap = "what another role may do is not known";
+            return self.permit_unknown(&inner, gap, refusal).await;
+        }
         let through_name =
             inner.labelled && !matches!(inner.kind, Kind::Prepare { .. } | Kind::Declare { .. });
         if through_name {
