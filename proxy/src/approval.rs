@@ -12,6 +12,7 @@ mod event;
 mod held;
 mod person;
 mod registry;
+mod table;
 mod ticket;
 
 pub use event::{BoxFuture, Event, EventSink, NotRecorded, State};

@@ -50,7 +50,6 @@ mod key;
 mod log;
 mod pace;
 pub mod payload;
-mod payload_log;
 mod queue;
 mod reader;
 mod record;

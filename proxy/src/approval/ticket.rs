@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chaperone_audit_log::RecordRef;
 use uuid::Uuid;
 
-use super::{NotRecorded, registry::Inner};
+use super::{NotRecorded, table::Inner};
 
 /// A session's hold on a request. Dropped before [`Ticket::keep`], or before a wait ended with
 /// [`Outcome::Pending`], it cancels the request: its client is gone and never learnt the id.

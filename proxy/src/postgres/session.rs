@@ -6,6 +6,7 @@
 mod approve;
 mod catalog;
 mod client;
+mod effects;
 mod evidence;
 mod farewell;
 mod lasting;

@@ -336,38 +336,6 @@ impl Session {
         }
     }
 
-    /// What the run may change of how later statements are understood.
-    fn note_effects(&mut self, run: &Run) {
-        let statement = &run.permit.statement;
-        let effects = statement.effects;
-        // Functions that the database calls by itself may do anything.
-        let calls = effects.volatile && statement.ground.catalog.has_own_functions();
-        if effects.catalog || effects.settings || effects.temp || calls {
-            self.stale = true;
-            self.transaction_effects = true;
-            self.batch_meaning = true;
-        }
-        // Nobody else sees what a block does before its end.
-        let commits = matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
-        let alone = !run.in_transaction && !statement.kind.is_transaction_control();
-        if effects.catalog && alone || commits && self.transaction_effects {
-            let changes = &self.grounds.backend.changes;
-            self.changing.get_or_insert_with(|| changes.begin());
-        }
-        self.put_off.note(&run.permit, &self.grounds.caller);
-        match &run.permit.statement.kind {
-            chaperone_sql::Kind::Begin => {
-                self.block_opened = true;
-                self.stale |= names_isolation(&statement.operation.text);
-            }
-            chaperone_sql::Kind::Rollback { .. } | chaperone_sql::Kind::RollbackTo { .. } => {
-                self.stale |= self.transaction_effects || self.sees_frozen();
-            }
-            chaperone_sql::Kind::Commit { .. } => self.stale |= self.sees_frozen(),
-            _ => {}
-        }
-    }
-
     fn intent(&self, run: &Run, portal: Option<&[u8]>) -> (payload::Intent, payload::IntentSealed) {
         let audit = &self.shared.audit;
         let parameters = &run.permit.parameters;
@@ -599,10 +567,4 @@ fn module_answer(
         }
     }
     clear
-}
-
-/// Whether a BEGIN may set how much of the catalog its transaction sees.
-fn names_isolation(begin: &str) -> bool {
-    let begin = begin.to_ascii_lowercase();
-    begin.contains("isolation")
 }
