@@ -21,6 +21,7 @@ mod protocol;
 mod queue;
 mod quiet;
 mod refusal;
+mod reply;
 mod report;
 mod run;
 mod session;

@@ -419,6 +419,84 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_was_written_is_read(
+            name in "[^\0]{0,20}",
+            text in "[^\0]{0,80}",
+            types in proptest::collection::vec(any::<u32>(), 0..5),
+            formats in proptest::collection::vec(any::<i16>(), 0..4),
+            values in proptest::collection::vec(proptest::option::of(
+                proptest::collection::vec(any::<u8>(), 0..20)), 0..5),
+            rest in proptest::collection::vec(any::<u8>(), 1..10),
+        ) {
+            let count = |out: &mut BytesMut, count: usize| out.put_u16(u16::try_from(count).unwrap());
+            let mut out = BytesMut::new();
+            message(&mut out, frontend::PARSE, |out| {
+                cstr(out, name.as_bytes());
+                cstr(out, text.as_bytes());
+                count(out, types.len());
+                types.iter().for_each(|oid| out.put_u32(*oid));
+            });
+            let parse_length = out.len();
+            message(&mut out, frontend::BIND, |out| {
+                cstr(out, text.as_bytes());
+                cstr(out, name.as_bytes());
+                count(out, formats.len());
+                formats.iter().for_each(|code| out.put_i16(*code));
+                count(out, values.len());
+                for value in &values {
+                    match value {
+                        None => out.put_i32(-1),
+                        Some(bytes) => {
+                            out.put_i32(i32::try_from(bytes.len()).unwrap());
+                            out.put_slice(bytes);
+                        }
+                    }
+                }
+                count(out, 0);
+            });
+            // Each is as long as it says, whatever comes behind it.
+            prop_assert_eq!(header(&out), Ok(Some((frontend::PARSE, parse_length))));
+            let (first, second) = out.split_at(parse_length);
+            prop_assert_eq!(header(second), Ok(Some((frontend::BIND, second.len()))));
+            let (first, second) = (&first[HEADER..], &second[HEADER..]);
+            let parse = Parse::read(first).unwrap();
+            prop_assert_eq!((parse.name, parse.text), (name.as_bytes(), text.as_bytes()));
+            prop_assert_eq!(parse.types, types);
+            let bind = Bind::read(second).unwrap();
+            prop_assert_eq!((bind.portal, bind.statement), (text.as_bytes(), name.as_bytes()));
+            prop_assert_eq!(bind.parameter_formats, formats);
+            let read: Vec<_> = bind.parameters.iter().map(|v| v.map(<[u8]>::to_vec)).collect();
+            prop_assert_eq!(read, values);
+            // Nothing is taken from beyond a message, and nothing of it is left.
+            prop_assert!(Parse::read(&[first, &rest].concat()).is_err());
+            prop_assert!(Bind::read(&[second, &rest].concat()).is_err());
+            for end in 0..first.len() {
+                prop_assert!(Parse::read(&first[..end]).is_err());
+            }
+            for end in 0..second.len() {
+                prop_assert!(Bind::read(&second[..end]).is_err());
+            }
+        }
+
+        #[test]
+        fn reports_and_names_are_read_as_they_were_written(
+            name in "[^\0]{0,70}",
+            fields in proptest::collection::vec((1u8..=255, "[^\0]{0,30}"), 0..6),
+        ) {
+            let mut out = BytesMut::new();
+            named(&mut out, frontend::CLOSE, Named::Portal(name.as_bytes()));
+            prop_assert_eq!(Named::read("Close", &out[HEADER..]), Ok(Named::Portal(name.as_bytes())));
+            let mut out = BytesMut::new();
+            report(&mut out, backend::ERROR_RESPONSE, &fields);
+            let mut left = Fields::new("ErrorResponse", &out[HEADER..]);
+            for (kind, text) in &fields {
+                prop_assert_eq!((left.u8(), left.cstr()), (Ok(*kind), Ok(text.as_bytes())));
+            }
+            prop_assert_eq!(left.u8(), Ok(0));
+            prop_assert_eq!(left.end(), Ok(()));
+        }
+
+        #[test]
         fn garbage_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = header(&body);
             let _ = Parse::read(&body);

@@ -44,6 +44,7 @@ impl Report {
                 _ => {}
             }
         }
+        fields.end()?;
         let code = &report.sqlstate;
         if code.len() != 5 || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             "XX000".clone_into(&mut report.sqlstate);

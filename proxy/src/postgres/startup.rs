@@ -404,6 +404,39 @@ mod tests {
         }
 
         #[test]
+        fn start_up_packets_are_read_as_they_were_written(
+            version in 0x0003_0000u32..0x0003_ffff,
+            list in proptest::collection::vec(("[^\0]{1,20}", "[^\0]{0,30}"), 0..6),
+        ) {
+            let mut packet = BytesMut::new();
+            packet.put_u32(version);
+            for (name, value) in &list {
+                protocol::cstr(&mut packet, name.as_bytes());
+                protocol::cstr(&mut packet, value.as_bytes());
+            }
+            packet.put_u8(0);
+            let list = list.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone().into_bytes()));
+            let opening = Opening::Startup(Parameters { version, list: list.collect() });
+            prop_assert_eq!(parse_opening(&packet).ok(), Some(opening));
+            for end in 0..packet.len() {
+                prop_assert!(parse_opening(&packet[..end]).is_err());
+            }
+            packet.put_u8(0);
+            prop_assert!(parse_opening(&packet).is_err());
+        }
+
+        #[test]
+        fn cancel_keys_are_read_as_they_were_written(
+            pid in any::<u32>(),
+            secret in proptest::collection::vec(any::<u8>(), 4..=256),
+        ) {
+            let key = CancelKey { pid, secret };
+            let request = cancel_request(&key);
+            prop_assert_eq!(parse_opening(&request[4..]).ok(), Some(Opening::Cancel(key.clone())));
+            prop_assert_eq!(backend_key(&request[8..]), Ok(key));
+        }
+
+        #[test]
         fn any_options_text_is_read_or_refused(text in ".{0,60}") {
             let _ = options(&text);
         }

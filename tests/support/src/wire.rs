@@ -51,6 +51,8 @@ pub enum Step {
     Until(u8),
     /// Reads until a message came whose line in the transcript starts with this.
     Line(String),
+    /// The same, or until nothing comes for so long.
+    Within(Duration, String),
     /// Reads until nothing comes for a while.
     Quiet,
     /// Reads until the server closes the connection.
@@ -249,6 +251,9 @@ impl Wire {
                 }
                 Step::Until(kind) => self.until(said, PATIENCE, |message| message.kind == *kind),
                 Step::Line(start) => self.until(said, PATIENCE, |message| {
+                    transcript::line(message).starts_with(start.as_str())
+                }),
+                Step::Within(patience, start) => self.until(said, *patience, |message| {
                     transcript::line(message).starts_with(start.as_str())
                 }),
                 Step::Quiet => {

@@ -15,6 +15,7 @@ use crate::postgres::{
     protocol::{self, Fields, Malformed, backend},
     queue::{Expected, Own},
     refusal::{Refusal, sqlstate},
+    reply,
     run::Run,
     sockets::HIGH_WATER,
 };
@@ -88,6 +89,7 @@ impl Session {
 
     fn on_backend(&mut self, kind: u8, message: Bytes) -> Result<(), End> {
         let body = message.slice(protocol::HEADER..);
+        reply::check(kind, &body)?;
         match kind {
             backend::NOTICE_RESPONSE => return self.on_notice(&message, &body),
             backend::PARAMETER_STATUS => {
@@ -154,12 +156,17 @@ impl Session {
             backend::COPY_IN_RESPONSE => self.on_copy_in(&message),
             backend::COPY_OUT_RESPONSE => self.on_copy_out(&message),
             backend::FUNCTION_CALL_RESPONSE => {
-                self.current(kind)?;
+                // No text is answered by it, so what calls a function is opaque.
+                if !self.current(kind)?.permit.statement.opaque {
+                    return Err(unexpected(kind, self.queue.pop_front()));
+                }
                 self.relay(&message);
                 Ok(())
             }
             backend::COPY_DONE => {
-                self.current(kind)?;
+                if !self.current(kind)?.copy_out {
+                    return Err(unexpected(kind, self.queue.pop_front()));
+                }
                 self.relay(&message);
                 Ok(())
             }

@@ -2,22 +2,41 @@
 
 use std::sync::Arc;
 
+use chaperone_sql::Kind;
+
+use super::unexpected;
 use crate::postgres::{
     protocol::{self, backend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
+    run::Run,
     session::{End, Session},
 };
 
+/// Whether a run may turn out to be a COPY in this direction.
+fn copies(run: &Run, inwards: bool) -> bool {
+    let statement = &run.permit.statement;
+    statement.opaque || matches!(statement.kind, Kind::Copy { from, .. } if from == inwards)
+}
+
 impl Session {
     pub(super) fn on_copy_in(&mut self, message: &[u8]) -> Result<(), End> {
-        self.current(backend::COPY_IN_RESPONSE)?.copy_in = true;
+        let run = self.current(backend::COPY_IN_RESPONSE)?;
+        if !copies(run, true) {
+            let front = self.queue.pop_front();
+            return Err(unexpected(backend::COPY_IN_RESPONSE, front));
+        }
+        run.copy_in = true;
         self.relay(message);
         Ok(())
     }
 
     pub(super) fn on_copy_out(&mut self, message: &[u8]) -> Result<(), End> {
         let run = self.current(backend::COPY_OUT_RESPONSE)?;
+        if !copies(run, false) {
+            let front = self.queue.pop_front();
+            return Err(unexpected(backend::COPY_OUT_RESPONSE, front));
+        }
         run.begun = true;
         run.copy_out = true;
         self.relay(message);
@@ -28,6 +47,10 @@ impl Session {
     pub(super) fn on_copy_data(&mut self, length: usize) -> Result<bool, End> {
         let suppress = self.suppress;
         let run = self.current(backend::COPY_DATA)?;
+        if !run.copy_out {
+            // What is no COPY was not decided upon as one: rows may be masked, this cannot be.
+            return Err(unexpected(backend::COPY_DATA, self.queue.pop_front()));
+        }
         let size = (length - protocol::HEADER) as u64;
         if suppress || run.failed.is_some() {
             return self.drop_message(length);

@@ -92,6 +92,7 @@ impl Session {
             if rest.len() < length {
                 break;
             }
+            check_width(&plan, rest)?;
             if rows + 1 > rows_left {
                 over = Some("rows");
                 break;
@@ -123,7 +124,6 @@ impl Session {
         if end == 0 {
             // Not even the first row may leave.
         } else if plan.is_clear() {
-            self.check_width(&plan, &chunk)?;
             self.sent.update(&chunk);
             self.sockets.to_client.buffer().extend_from_slice(&chunk);
         } else if let Err(refusal) = self.mask_rows(&plan, &chunk) {
@@ -165,17 +165,6 @@ impl Session {
             self.cancel_upstream();
         }
         Ok(true)
-    }
-
-    /// Every row has the planned number of columns. All rows of one answer have the same.
-    fn check_width(&self, plan: &RowPlan, rows: &[u8]) -> Result<(), End> {
-        let body = rows.get(protocol::HEADER..).unwrap_or_default();
-        let width = Fields::new("DataRow", body).u16()?;
-        if usize::from(width) == plan.len() {
-            Ok(())
-        } else {
-            Err(Malformed::Invalid("DataRow").into())
-        }
     }
 
     fn count_rows(&mut self, rows: u64, bytes: u64) -> Result<(), End> {
@@ -282,6 +271,17 @@ impl Session {
             results.push(column);
         }
         Ok(results)
+    }
+}
+
+/// That the row which begins `rows` has the planned number of columns.
+fn check_width(plan: &RowPlan, rows: &[u8]) -> Result<(), End> {
+    let body = rows.get(protocol::HEADER..).unwrap_or_default();
+    let width = Fields::new("DataRow", body).u16()?;
+    if usize::from(width) == plan.len() {
+        Ok(())
+    } else {
+        Err(Malformed::Invalid("DataRow").into())
     }
 }
 
