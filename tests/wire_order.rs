@@ -1,6 +1,8 @@
 //! Errors at awkward places: the queue of expected replies must stay in step with the server, and
 //! the session with what PostgreSQL alone would do.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::sync::MutexGuard;
 
 use chaperone_test_support::wire::Step;
@@ -56,6 +58,35 @@ fn whatever_queries_ask_for_they_are_skipped_behind_an_error_without_sync() {
             ]);
             assert_eq!(said.sqlstates().len(), 1, "{said}");
             assert_eq!(said.all("DataRow"), ["DataRow '5'"], "{said}");
+        }
+    }
+}
+
+/// A server that is told to execute the portal of a simple query that failed reads memory that it has
+/// freed; some die of it, and all their sessions with them.
+#[test]
+fn the_unnamed_portal_goes_with_a_simple_query() {
+    let rig = rig();
+    for failing in [query("SELECT 1/0"), query("CREATE TABLE item (x int)")] {
+        for at_once in [false, true] {
+            let parts = [
+                query("BEGIN"),
+                [unsynced("SELECT 1"), sync()].concat(),
+                failing.clone(),
+                [execute("", 0), sync()].concat(),
+            ];
+            let mut wire = rig.open();
+            let steps = if at_once {
+                vec![Step::Send(parts.concat()), Step::Ready(4)]
+            } else {
+                let step = |part: &Vec<u8>| [Step::Send(part.clone()), Step::Ready(1)];
+                parts.iter().flat_map(step).collect()
+            };
+            let said = wire.play(&steps);
+            assert_eq!(said.sqlstates().len(), 2, "{said}");
+            // The proxy's word, and not the server's.
+            assert_eq!(said.sqlstates()[1], "34000", "{said}");
+            assert_eq!(said.0.last().unwrap(), "ReadyForQuery E", "{said}");
         }
     }
 }

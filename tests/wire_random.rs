@@ -191,7 +191,7 @@ fn converse(rig: &Rig, proxy: &Chaperone, pool: Pool, with_broken: bool, usual: 
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let config = Config {
             cases: 1,
-            max_shrink_iters: 200,
+            max_shrink_iters: u32::try_from(number("CHAPERONE_SHRINK", 200)).unwrap(),
             failure_persistence: None,
             ..Config::default()
         };

@@ -11,6 +11,7 @@ use crate::postgres::{
     names::Found,
     portal::{Names, Portal, Prepared},
     protocol::{Fields, Malformed, frontend},
+    queue::Expected,
 };
 
 /// Whether a statement changes what names stand for when it ends.
@@ -105,8 +106,28 @@ impl Session {
         }
     }
 
+    /// Whether a simple Query is under way, which takes the unnamed portal with it, and no Bind has come
+    /// behind that. See [`Self::drop_unnamed_portal`].
+    fn unnamed_portal_is_gone(&self) -> bool {
+        let last = self
+            .queue
+            .iter()
+            .rev()
+            .find(|entry| matches!(entry, Expected::Query { .. } | Expected::Bind { .. }));
+        matches!(last, Some(Expected::Query { .. }))
+    }
+
+    /// A simple Query has ended. Its own portal had no name; where it failed in a transaction block the
+    /// server still has that one, and reads memory that it has freed when it is told to execute it.
+    pub(super) fn drop_unnamed_portal(&mut self) {
+        self.portals.set(Vec::new(), None);
+    }
+
     pub(super) async fn find_portal(&mut self, name: &[u8]) -> Result<Option<Arc<Portal>>, End> {
         self.wait_for_naming().await?;
+        if name.is_empty() && self.unnamed_portal_is_gone() {
+            return Ok(None);
+        }
         loop {
             match self.portals.find(name, self.batch) {
                 Found::Is(portal) => return Ok(Some(portal)),

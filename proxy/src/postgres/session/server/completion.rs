@@ -167,6 +167,7 @@ impl Session {
                 {
                     self.finish_opaque(run)?;
                 }
+                self.drop_unnamed_portal();
                 false
             }
             Some(Expected::Own(Own::Sync)) => {
@@ -177,7 +178,10 @@ impl Session {
                 simple: true,
                 silent_ready,
                 ..
-            }) => silent_ready,
+            }) => {
+                self.drop_unnamed_portal();
+                silent_ready
+            }
             other => return Err(unexpected(backend::READY_FOR_QUERY, other)),
         };
         self.status = status;
