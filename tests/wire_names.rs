@@ -310,3 +310,43 @@ fn a_role_is_not_changed_by_execute() {
         assert_eq!(said.sqlstates(), ["42501"], "{said}");
     }
 }
+
+#[test]
+fn a_portal_of_an_aborted_transaction_is_there_until_that_ends() {
+    let run = || Step::Send([execute("p", 1), sync()].concat());
+    let said = rig().same(&[
+        Step::Send(query("BEGIN; SAVEPOINT a")),
+        Step::Ready(1),
+        Step::Send(
+            [
+                parse(
+                    "",
+                    "SELECT 1 / (g - 1) FROM generate_series(0, 3) AS g",
+                    &[],
+                ),
+                bind("p", "", &[], 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        Step::Ready(1),
+        run(),
+        Step::Ready(1),
+        run(),
+        Step::Ready(1),
+        run(),
+        Step::Ready(1),
+        // What comes behind the end of what failed finds nothing.
+        Step::Send([query("ROLLBACK TO a"), execute("p", 1), sync()].concat()),
+        Step::Ready(2),
+        run(),
+        Step::Ready(1),
+        Step::Send(query("ROLLBACK")),
+        Step::Ready(1),
+    ]);
+    assert_eq!(
+        said.sqlstates(),
+        ["22012", "25P02", "34000", "34000"],
+        "{said}"
+    );
+}

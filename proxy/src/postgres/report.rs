@@ -2,7 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::protocol::{self, Fields, Malformed};
+use super::{
+    protocol::{self, Fields, Malformed},
+    refusal::sqlstate,
+};
 
 /// The text that stands for a message which may carry data.
 const WITHHELD: &str = "message withheld: the statement touches protected data (severity and \
@@ -73,6 +76,12 @@ impl Report {
     /// client sent then, and no code of a user's can choose the source file.
     pub(crate) fn is_about_a_setting(&self) -> bool {
         self.file.starts_with(b"guc") || self.file == b"postgres.c" && self.sqlstate == "42601"
+    }
+
+    /// What it says of a statement that was cancelled, by request or by a timeout.
+    pub(crate) fn words_of_cancel(&self) -> Option<String> {
+        (self.sqlstate == sqlstate::CANCELLED)
+            .then(|| String::from_utf8_lossy(&self.message).into_owned())
     }
 
     /// Appends it reduced to severity and SQLSTATE.

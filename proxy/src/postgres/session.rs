@@ -13,6 +13,7 @@ mod lasting;
 mod names;
 mod opaque;
 mod query;
+mod question;
 mod refuse;
 mod requests;
 mod rule;
@@ -36,7 +37,7 @@ use chaperone_policy_host::Digest;
 use tokio::{task::JoinHandle, time::Instant};
 use uuid::Uuid;
 
-use self::{catalog::OwnAnswer, requests::Requests, scripts::Scripts, wakeups::Wakeups};
+use self::{question::OwnAnswer, requests::Requests, scripts::Scripts, wakeups::Wakeups};
 use crate::metrics::{self, SessionCounts};
 
 use super::{
@@ -336,6 +337,9 @@ impl Session {
         self.record_settings().await?;
         loop {
             while self.ready_for_client() && self.handle_client().await? {}
+            // What is skipped need not have been sent: a client that hears of the error stops.
+            self.sockets.client_must_hear =
+                self.skip == Skip::Server && self.sockets.to_client.len() > 0;
             if self.draining && self.is_quiet() {
                 return Err(End::Told(Refusal::new(
                     sqlstate::SHUTDOWN,
@@ -358,6 +362,7 @@ impl Session {
     fn ready_for_client(&self) -> bool {
         self.cancelling.is_none()
             && !self.cancel_wanted
+            && !self.sockets.client_must_hear
             && self.queue.len() < QUEUED
             && self.sockets.to_upstream.len() < HIGH_WATER
             && self.sockets.to_client.len() < HIGH_WATER

@@ -37,6 +37,8 @@ pub(crate) struct Sockets {
     pub(crate) client_limit: usize,
     /// How much of a message of the backend may wait here.
     pub(crate) upstream_limit: usize,
+    /// The client's messages wait until everything that is for it has gone.
+    pub(crate) client_must_hear: bool,
     unflushed_client: bool,
     unflushed_upstream: bool,
 }
@@ -54,6 +56,7 @@ impl Sockets {
             upstream_ended: false,
             client_limit: HIGH_WATER,
             upstream_limit: HIGH_WATER,
+            client_must_hear: false,
             unflushed_client: false,
             unflushed_upstream: false,
         }
@@ -75,7 +78,12 @@ impl Sockets {
         // What waited for either to fall below the mark has its turn now.
         let mut progress = crowded && self.to_client.len() < HIGH_WATER
             || crowded_upstream && self.to_upstream.len() < HIGH_WATER;
+        if self.client_must_hear && self.to_client.len() == 0 {
+            self.client_must_hear = false;
+            progress = true;
+        }
         if !self.client_ended
+            && !self.client_must_hear
             && self.from_client.len() < self.client_limit
             && let Poll::Ready(read) = read(&mut self.client, &mut self.from_client, cx)
         {

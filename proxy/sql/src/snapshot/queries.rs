@@ -10,7 +10,7 @@ macro_rules! fingerprint {
     ($table:literal, $filter:literal) => {
         concat!(
             "(SELECT pg_catalog.concat(pg_catalog.count(*), '/', pg_catalog.sum(",
-            "pg_catalog.hashtextextended(pg_catalog.concat(x.ctid, ' ', x.xmin), 0))) ",
+            "pg_catalog.hashtextextended(pg_catalog.concat(x.ctid, ' ', x.xmin), '0'::pg_catalog.int8))) ",
             "FROM pg_catalog.",
             $table,
             " AS x ",
@@ -183,7 +183,7 @@ pub(super) const COLUMNS: &str = concat!(
     "JOIN pg_catalog.pg_type AS t ON (t.oid OPERATOR(pg_catalog.=) CASE WHEN (y.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\") THEN y.typbasetype ELSE y.oid END) ",
     "JOIN pg_catalog.pg_namespace AS tn ON (tn.oid OPERATOR(pg_catalog.=) t.typnamespace) ",
     "LEFT JOIN pg_catalog.pg_attrdef AS d ON (d.adrelid OPERATOR(pg_catalog.=) a.attrelid) AND (d.adnum OPERATOR(pg_catalog.=) a.attnum) ",
-    "WHERE (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped) ",
+    "WHERE (a.attnum OPERATOR(pg_catalog.>) '0'::pg_catalog.int2) AND (NOT a.attisdropped) ",
     "AND (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,c}'::pg_catalog.\"char\"[])) AND ",
     ours!(),
     " ORDER BY a.attrelid, a.attnum"
@@ -250,7 +250,7 @@ pub(super) const FUNCTIONS: &str = "SELECT n.nspname::pg_catalog.text, p.proname
            WITH ORDINALITY AS m(name, mode, place) \
            WHERE (m.mode OPERATOR(pg_catalog.=) ANY ('{o,b,t}'::pg_catalog.\"char\"[])) ORDER BY m.place), E'\\n'::pg_catalog.text), \
          p.provolatile::pg_catalog.text, p.proretset::pg_catalog.text, \
-         ((p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) OR (p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2) \
+         ((p.provariadic OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) OR (p.pronargdefaults OPERATOR(pg_catalog.>) '0'::pg_catalog.int2) \
            OR (p.prokind OPERATOR(pg_catalog.=) 'a'::pg_catalog.\"char\"))::pg_catalog.text, \
          pg_catalog.concat(p.ctid, ' ', p.xmin) \
          FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON (n.oid OPERATOR(pg_catalog.=) p.pronamespace) \
@@ -297,7 +297,7 @@ macro_rules! parts {
             "UNION ALL SELECT y.oid, a.atttypid FROM pg_catalog.pg_type AS y ",
             "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) y.typrelid) ",
             "WHERE (y.typtype OPERATOR(pg_catalog.=) 'c'::pg_catalog.\"char\") ",
-            "AND (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped)), ",
+            "AND (a.attnum OPERATOR(pg_catalog.>) '0'::pg_catalog.int2) AND (NOT a.attisdropped)), ",
             "types AS ("
         )
     };
@@ -368,7 +368,7 @@ pub(super) const ON_WRITE: &str = concat!(
     "SELECT c.oid AS relation, a.atttypid AS id ",
     from_ours!(),
     "JOIN pg_catalog.pg_attribute AS a ON (a.attrelid OPERATOR(pg_catalog.=) c.oid) ",
-    "WHERE (a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2) AND (NOT a.attisdropped) ",
+    "WHERE (a.attnum OPERATOR(pg_catalog.>) '0'::pg_catalog.int2) AND (NOT a.attisdropped) ",
     "AND (a.atttypid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) ",
     "AND (c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog.\"char\"[])) AND ",
     ours!(),

@@ -5,41 +5,19 @@ use std::{sync::Arc, time::Duration};
 use chaperone_sql::{Catalog, SessionView, Snapshot, SnapshotError};
 use tokio::time::Instant;
 
-use super::{End, Session, Skip, understand::Unreadable};
+use super::{
+    End, Session, Skip,
+    question::{CATALOG_FAILED, Haste, Row, catalog_failed},
+    understand::Unreadable,
+};
 use crate::postgres::{
     decide::Ground,
-    protocol::{self, Named, frontend},
-    queue::{Expected, Own},
     refusal::{Refusal, sqlstate},
 };
-
-/// A row of an answer, with the index of its question.
-type Row = (usize, Vec<Option<String>>);
-
-/// Answers to Chaperone's own questions.
-#[derive(Default)]
-pub(super) struct OwnAnswer {
-    pub(super) rows: Vec<Row>,
-    /// How many messages of the question are still unanswered.
-    pub(super) open: usize,
-    /// SQLSTATE of the error that it met, or that it was skipped behind another error.
-    pub(super) failed: Option<String>,
-    /// The statement of a question that failed may still be there.
-    lingers: bool,
-}
-
-/// The statement name that our questions use: never the unnamed one, which is the client's.
-const OWN: &[u8] = b"_chaperone";
 
 /// A question is asked so often at most. What one row of the catalog names may be gone before a
 /// function looks at it, when others change the schema at that moment.
 const TRIES: usize = 5;
-
-/// How long the backend may take over a question that waits for nobody.
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
-
-/// The code of the refusal where they all failed.
-const CATALOG_FAILED: &str = "catalog-failed";
 
 impl Session {
     /// Makes sure that the session's view of itself and of the catalog is current: it was looked at
@@ -98,11 +76,17 @@ impl Session {
             Some(catalog) => catalog,
             None => {
                 self.shared.metrics.catalog_refreshed();
-                let queries = [of_catalog, &[Snapshot::FINGERPRINT_QUERY]].concat();
-                let mut rows = match self.ask_again_if_lost(&queries).await? {
+                // The first prints views, and locks what they read for as long as its question takes.
+                let (first, others) = of_catalog.split_at(1);
+                let mut rows = match self.ask_again_if_lost(first).await? {
                     Ok(rows) => rows,
                     Err(unreadable) => return Ok(Err(unreadable)),
                 };
+                let queries = [others, &[Snapshot::FINGERPRINT_QUERY]].concat();
+                match self.ask_again_if_lost(&queries).await? {
+                    Ok(others) => rows.extend(others.into_iter().map(|(at, row)| (at + 1, row))),
+                    Err(unreadable) => return Ok(Err(unreadable)),
+                }
                 let after = first_value(&rows, of_catalog.len());
                 rows.retain(|(query, _)| *query < of_catalog.len());
                 let read = push(&mut snapshot, &rows, 0).and_then(|()| snapshot.finish());
@@ -158,9 +142,9 @@ impl Session {
     ) -> Result<Result<(), Unreadable>, End> {
         let query = Snapshot::wait_for(relations);
         // The client may cancel, and its own timeouts hold.
-        if let Err(unreadable) = self.ask(&[&query], None).await? {
+        if let Err(unreadable) = self.ask(&[&query], Haste::Patient).await? {
             // What was waited for may be gone; that fails the question, and nothing else here.
-            if !is_lost(&unreadable) || !self.is_quiet() {
+            if !is_lost(&unreadable) || !self.is_apart() {
                 return Ok(Err(unreadable));
             }
         }
@@ -174,86 +158,13 @@ impl Session {
         queries: &[&str],
     ) -> Result<Result<Vec<Row>, Unreadable>, End> {
         for _ in 1..TRIES {
-            let answer = self.ask(queries, PATIENCE).await?;
+            let answer = self.ask(queries, Haste::Brisk).await?;
             match &answer {
-                Err(unreadable) if is_lost(unreadable) && self.is_quiet() => {}
+                Err(unreadable) if is_lost(unreadable) && self.is_apart() => {}
                 _ => return Ok(answer),
             }
         }
-        self.ask(queries, PATIENCE).await
-    }
-
-    /// Asks the backend on the session's own connection, in order with what the client sent: behind
-    /// a Sync with a Sync, else inside the client's batch with a Flush, since a Sync would commit.
-    async fn ask(
-        &mut self,
-        queries: &[&str],
-        patience: Option<Duration>,
-    ) -> Result<Result<Vec<Row>, Unreadable>, End> {
-        let out = self.sockets.to_upstream.buffer();
-        let mut open = 0;
-        let mut expect = |queue: &mut std::collections::VecDeque<Expected>, own| {
-            queue.push_back(Expected::Own(own));
-            open += 1;
-        };
-        if std::mem::take(&mut self.own.lingers) {
-            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
-            expect(&mut self.queue, Own::Close);
-        }
-        for (index, query) in queries.iter().enumerate() {
-            protocol::parse(out, OWN, query.as_bytes());
-            expect(&mut self.queue, Own::Parse);
-            protocol::bind(out, OWN, OWN);
-            expect(&mut self.queue, Own::Bind);
-            protocol::execute(out, OWN);
-            expect(&mut self.queue, Own::Execute(index));
-            protocol::named(out, frontend::CLOSE, Named::Portal(OWN));
-            expect(&mut self.queue, Own::Close);
-            protocol::named(out, frontend::CLOSE, Named::Statement(OWN));
-            expect(&mut self.queue, Own::Close);
-        }
-        if self.unsynced {
-            protocol::bare(out, frontend::FLUSH);
-        } else {
-            protocol::bare(out, frontend::SYNC);
-            expect(&mut self.queue, Own::Sync);
-        }
-        self.own.rows.clear();
-        self.own.failed = None;
-        // An answer to something of ours may still be under way.
-        self.own.open += open;
-        let mut since = Instant::now();
-        while self.own.open > 0 {
-            let Some(patience) = patience else {
-                self.turn().await?;
-                continue;
-            };
-            if let Ok(turned) = tokio::time::timeout_at(since + patience, self.turn()).await {
-                turned?;
-            }
-            // What stands before the question may take as long as it likes.
-            if !matches!(self.queue.front(), Some(Expected::Own(_))) {
-                since = Instant::now();
-            } else if since.elapsed() >= patience {
-                return Err(End::Told(catalog_failed()));
-            }
-        }
-        let rows = std::mem::take(&mut self.own.rows);
-        self.own.lingers = self.own.failed.is_some();
-        match self.own.failed.take() {
-            None => Ok(Ok(rows)),
-            Some(_) if self.skip == Skip::Server => Ok(Err(Unreadable::Skipped)),
-            // What was under way when we asked has failed meanwhile.
-            Some(state) if state == "25P02" => Ok(Err(Unreadable::Aborted)),
-            // The client's cancel request, or its statement_timeout.
-            Some(state) if state == sqlstate::CANCELLED => {
-                Ok(Err(Unreadable::Refused(cancelled())))
-            }
-            Some(state) => {
-                tracing::warn!(sqlstate = state, "the backend's catalog could not be asked");
-                Ok(Err(Unreadable::Refused(catalog_failed())))
-            }
-        }
+        self.ask(queries, Haste::Brisk).await
     }
 }
 
@@ -281,21 +192,4 @@ fn push(snapshot: &mut Snapshot, rows: &[Row], first: usize) -> Result<(), Snaps
 fn illegible(error: &SnapshotError) -> Unreadable {
     tracing::error!(%error, "the backend's catalog cannot be read");
     Unreadable::Refused(catalog_failed())
-}
-
-fn cancelled() -> Refusal {
-    Refusal::new(
-        sqlstate::CANCELLED,
-        "cancelled",
-        "canceling statement due to user request",
-    )
-}
-
-pub(super) fn catalog_failed() -> Refusal {
-    Refusal::new(
-        sqlstate::NOT_UNDERSTOOD,
-        CATALOG_FAILED,
-        "the backend's catalog could not be read, so the statement cannot be understood",
-    )
-    .hint("send it again; if it goes on, tell the operator of Chaperone")
 }

@@ -385,7 +385,7 @@ impl Session {
 
     /// Whether a COPY whose data the client has not ended is in flight, or may be, and if so,
     /// whether the backend takes its data already.
-    fn copying(&self) -> Option<bool> {
+    pub(super) fn copying(&self) -> Option<bool> {
         let takes = |run: &Run| {
             let statement = &run.permit.statement;
             statement.opaque || matches!(statement.kind, Kind::Copy { from: true, .. })

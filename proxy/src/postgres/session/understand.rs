@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chaperone_sql::{Facts, Kind, ParseError, analyze, classify};
 
-use super::{End, Session, Skip, catalog::catalog_failed};
+use super::{End, Session, Skip, question::catalog_failed};
 use crate::postgres::{
     decide::{Ground, Statement},
     portal::{Names, Prepared},

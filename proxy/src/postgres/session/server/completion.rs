@@ -8,7 +8,7 @@ use crate::postgres::{
     queue::{Expected, Own},
     refusal::Refusal,
     run::Run,
-    session::{End, Session, evidence::Ending},
+    session::{End, Session, evidence::Ending, question::Guard},
 };
 
 impl Session {
@@ -172,7 +172,12 @@ impl Session {
             }
             Some(Expected::Own(Own::Sync)) => {
                 self.own_answered()?;
-                true
+                match self.own.guard {
+                    // Where it has failed, the transaction is the client's again behind the guard.
+                    Guard::Set => return Ok(()),
+                    Guard::Lifting if status == b'T' => return Ok(()),
+                    Guard::Lifting | Guard::None => true,
+                }
             }
             Some(Expected::Fails {
                 simple: true,

@@ -15,7 +15,7 @@ use crate::postgres::{
     refusal::Refusal,
     report::Report,
     run::Run,
-    session::{End, Session, Skip, client::skipped, evidence::Ending},
+    session::{End, Session, Skip, client::skipped, evidence::Ending, question::Guard},
 };
 
 impl Session {
@@ -43,12 +43,15 @@ impl Session {
             Expected::Query { runs, at } => *at >= runs.len(),
             _ => false,
         };
-        if let Some(run) = front.run()
-            && matches!(run.permit.statement.kind, Kind::Commit { .. })
-        {
-            self.undone_by_failing_commit(&report.sqlstate)?;
+        let guarded = matches!(front, Expected::Own(_)) && self.own.guard == Guard::Set;
+        if !guarded {
+            if let Some(run) = front.run()
+                && matches!(run.permit.statement.kind, Kind::Commit { .. })
+            {
+                self.undone_by_failing_commit(&report.sqlstate)?;
+            }
+            self.undone_by_error(&report.sqlstate, at_commit.then(|| text_of(body)))?;
         }
-        self.undone_by_error(&report.sqlstate, at_commit.then(|| text_of(body)))?;
         match &mut front {
             Expected::Own(Own::Sync) => {
                 return Err(unexpected(backend::ERROR_RESPONSE, Some(front)));
@@ -78,7 +81,7 @@ impl Session {
             Expected::Sync => self.queue.push_front(front),
             _ => self.skip_behind(front)?,
         }
-        self.stale |= self.transaction_effects;
+        self.stale |= self.transaction_effects && !guarded;
         Ok(())
     }
 
@@ -123,6 +126,7 @@ impl Session {
     /// it is about the catalog, and its position and context are not in the client's text.
     fn own_failed(&mut self, report: &Report) {
         self.own.failed = Some(report.sqlstate.clone());
+        self.own.cancelled = report.words_of_cancel();
         let apart = self
             .queue
             .iter()
