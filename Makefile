@@ -14,7 +14,7 @@ help: ## List these targets
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
 	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
-	@echo '  make fidelity ONLY="pipeline drivers regression isolation" TLS=1 SCHEDULE=FILE PROXIED=1'
+	@echo '  make fidelity ONLY="pipeline regression" TLS=1 SCHEDULE=FILE PROXIED=1'
 
 prerequisites:
 	@tests/prerequisites.sh
@@ -45,19 +45,30 @@ bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare rel
 	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
-SUITES := $(or $(ONLY),pipeline drivers regression isolation)
-OF_POSTGRES := $(filter-out drivers,$(SUITES))
-OF_DRIVERS := $(filter drivers,$(SUITES))
+SUITES := $(or $(ONLY),pipeline drivers asyncpg psycopg regression isolation postgresql18)
+OF_POSTGRES := $(filter pipeline regression isolation,$(SUITES))
+OF_DRIVERS := $(filter drivers postgresql18,$(SUITES))
+OF_PYTHON := $(filter asyncpg psycopg,$(SUITES))
+OF_18 := $(filter postgresql18,$(SUITES))
+OF_THIS_VERSION := $(filter-out postgresql18,$(SUITES))
+FIDELITY = '$(TARGET)/debug/fidelity' --drivers '$(TARGET)/drivers' --python '$(TARGET)/fidelity/python' \
+    $(if $(TLS),--tls)
 
 fidelity: ## PostgreSQL's own suites and drivers, direct and through Chaperone, and what differs
-	@tests/prerequisites.sh $(if $(OF_POSTGRES),bison flex make perl) \
+	@tests/prerequisites.sh $(if $(OF_POSTGRES),bison flex make perl) $(if $(OF_PYTHON),python3) \
 	    $(if $(OF_DRIVERS),python3 node=nodejs npm javac=default-jdk-headless)
 	cargo build -p chaperone -p chaperone-fidelity
 	$(if $(OF_DRIVERS),@tests/drivers/install.sh '$(TARGET)/drivers')
-	@'$(TARGET)/debug/fidelity' --only $(SUITES) --drivers '$(TARGET)/drivers' \
+	$(if $(OF_PYTHON),@PSYCOPG='$(PSYCOPG)' tests/fidelity/python.sh '$(TARGET)/fidelity/python')
+	@failed=0; \
+	$(if $(OF_THIS_VERSION),$(FIDELITY) --only $(OF_THIS_VERSION) \
 	    $(if $(OF_POSTGRES),--source "$$(tests/fidelity/fetch.sh '$(TARGET)/fidelity')") \
-	    --output '$(TARGET)/fidelity/results' $(if $(TLS),--tls) \
-	    $(if $(SCHEDULE),--schedule '$(SCHEDULE)') $(if $(PROXIED),--proxied-only)
+	    --output '$(TARGET)/fidelity/results' \
+	    $(if $(SCHEDULE),--schedule '$(SCHEDULE)') $(if $(PROXIED),--proxied-only) || failed=1;) \
+	$(if $(OF_18),PATH="$$(tests/fidelity/eighteen.sh '$(TARGET)/fidelity/postgresql-18'):$$PATH"; export PATH; \
+	    $(FIDELITY) --only drivers --output '$(TARGET)/fidelity/results-18' || failed=1; \
+	    cargo test -p chaperone --test clients || failed=1;) \
+	exit $$failed
 
 clean: ## Remove everything that was built or left by the demo
 	cargo clean

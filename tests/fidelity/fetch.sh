@@ -4,6 +4,7 @@
 # Nothing outside the given folder changes.
 set -eu
 say() { printf 'fidelity: %s\n' "$*" >&2; }
+here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
 mkdir -p "$folder"
 cd "$folder"
@@ -17,22 +18,9 @@ tree="$folder/$package-$version"
 if [ -e "$tree/.built-2" ]; then echo "$tree"; exit 0; fi
 
 say "fetching the source of $package $version"
-mkdir -p apt/parts apt/lists/partial apt/cache/archives/partial
-for file in /etc/apt/sources.list.d/*.sources; do
-    [ -e "$file" ] && grep -qi debian "$file" && sed 's/^Types: deb$/Types: deb-src/' "$file" > "apt/parts/$(basename "$file")"
-done
-: > apt/sources.list
-[ ! -e /etc/apt/sources.list ] || sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > apt/sources.list
-# An index of its own, so that the system's lists stay as they are.
-get() {
-    apt-get -q -o Dir::Etc::SourceList="$folder/apt/sources.list" -o Dir::Etc::SourceParts="$folder/apt/parts" \
-        -o Dir::State::Lists="$folder/apt/lists" -o Dir::Cache="$folder/apt/cache" \
-        -o APT::Sandbox::User=root "$@" >&2
-}
-get update
-get source --download-only "$package=$version" || {
+"$here/source.sh" "$folder" "$package=$version" || {
     say "the registry has no source of $version any more; taking its newest, whose expectations may differ"
-    get source --download-only "$package"
+    "$here/source.sh" "$folder" "$package"
 }
 
 rm -rf "$tree" unpacked

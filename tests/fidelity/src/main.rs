@@ -2,10 +2,11 @@
 //! policy, and what differs.
 
 mod drivers;
+mod python;
 mod stage;
 mod suite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,19 +18,25 @@ use drivers::Drivers;
 use stage::{Stage, Way};
 use suite::{Choice, Outcome, Sources, Suite};
 
+/// What became of each test, by its name.
+type Outcomes = BTreeMap<String, Outcome>;
+
 #[derive(Debug, Parser)]
 #[command(about = "Runs PostgreSQL's suites direct and through Chaperone and prints what differs")]
 struct Options {
     /// PostgreSQL's source tree, as tests/fidelity/fetch.sh prints it
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "target/fidelity")]
     source: PathBuf,
     /// Where tests/drivers/install.sh has put the drivers
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "target/drivers")]
     drivers: PathBuf,
+    /// Where tests/fidelity/python.sh has put the suites of drivers for Python
+    #[arg(long, default_value = "target/fidelity/python")]
+    python: PathBuf,
     /// The scripts that use them
     #[arg(long, default_value = "tests/drivers")]
     scripts: PathBuf,
-    /// Suites to run: pipeline, drivers, regression, isolation; all without
+    /// Suites to run: pipeline, drivers, asyncpg, psycopg, regression, isolation; all without
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
     /// Only through Chaperone, against what the suites expect
@@ -38,7 +45,7 @@ struct Options {
     /// TLS between the suites' clients and Chaperone
     #[arg(long)]
     tls: bool,
-    /// Only these tests of the regression and isolation suites, and what they need
+    /// Only these tests of the suites that know them by name
     #[arg(long, num_args = 1..)]
     tests: Vec<String>,
     /// A schedule for the regression suite in place of its own
@@ -78,6 +85,7 @@ fn run(options: &Options) -> Result<usize> {
             installed: options.drivers.clone(),
             scripts: options.scripts.clone(),
         },
+        python: options.python.clone(),
     };
     let mut differing = 0;
     for suite in Suite::ALL {
@@ -85,59 +93,71 @@ fn run(options: &Options) -> Result<usize> {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;
         }
-        let run = |way: Way| -> Result<BTreeMap<String, Outcome>> {
-            eprintln!("fidelity: {name}, {}", way.name());
+        let run = |way: Way, choice: &Choice<'_>, folder: &str| -> Result<Outcomes> {
+            eprintln!("fidelity: {folder}, {}", way.name());
             let stage = Stage::start(way, options.tls)?;
-            let output = options.output.join(name).join(way.name());
-            let outcomes = suite.run(&stage, &sources, &output, &options.choice())?;
+            let output = options.output.join(folder).join(way.name());
+            let outcomes = suite.run(&stage, &sources, &output, choice)?;
             fs::write(output.join("chaperone.log"), stage.log())
                 .context(format!("write to {}", output.display()))?;
             Ok(outcomes)
         };
-        // A driver's script has no expectation but what it sees of the server itself.
-        let direct = if options.proxied_only && !matches!(suite, Suite::Drivers) {
+        let choice = options.choice();
+        // What has no expectation but what it sees of the server itself needs that first.
+        let direct = if options.proxied_only && suite.knows_what_is_right() {
             None
         } else {
-            Some(run(Way::Direct)?)
+            Some(run(Way::Direct, &choice, name)?)
         };
-        let proxied = run(Way::Proxied)?;
-        differing += report(name, direct.as_ref(), &proxied);
+        let proxied = run(Way::Proxied, &choice, name)?;
+        let mut differs = report(name, direct.as_ref(), &proxied);
+        if !differs.is_empty() && matches!(suite, Suite::Python(_)) {
+            // Some of these tests hang on the clock. What they are worth shows when they run alone.
+            let again = Choice::Tests(&differs);
+            let name = format!("{name} again");
+            let direct = run(Way::Direct, &again, &name)?;
+            let proxied = run(Way::Proxied, &again, &name)?;
+            differs = report(&name, Some(&direct), &proxied);
+        }
+        differing += differs.len();
     }
     Ok(differing)
 }
 
-fn report(
-    name: &str,
-    direct: Option<&BTreeMap<String, Outcome>>,
-    proxied: &BTreeMap<String, Outcome>,
-) -> usize {
-    let passed = |all: &BTreeMap<String, Outcome>| {
-        let passed = all.values().filter(|one| **one == Outcome::Passed).count();
-        format!("{passed} of {}", all.len())
+/// Prints what came of it. Returns the tests that differ.
+fn report(name: &str, direct: Option<&Outcomes>, proxied: &Outcomes) -> Vec<String> {
+    let tally = |all: &Outcomes| {
+        let count = |what| all.values().filter(|one| **one == what).count();
+        let skipped = count(Outcome::Skipped);
+        let passed = format!("{} of {}", count(Outcome::Passed), all.len() - skipped);
+        match skipped {
+            0 => passed,
+            skipped => format!("{passed}, {skipped} skipped"),
+        }
     };
     if let Some(direct) = direct {
-        println!("{name}: direct {}", passed(direct));
+        println!("{name}: direct {}", tally(direct));
     }
-    println!("{name}: proxied {}", passed(proxied));
+    println!("{name}: proxied {}", tally(proxied));
     let expected = |test: &String| {
         direct.map_or(Outcome::Passed, |all| {
             all.get(test).copied().unwrap_or(Outcome::Missing)
         })
     };
-    let tests: std::collections::BTreeSet<&String> = proxied
+    let tests: BTreeSet<&String> = proxied
         .keys()
         .chain(direct.into_iter().flat_map(BTreeMap::keys))
         .collect();
-    let mut differing = 0;
+    let mut differs = Vec::new();
     for test in tests {
         let through = proxied.get(test).copied().unwrap_or(Outcome::Missing);
         if through != expected(test) {
-            differing += 1;
             println!(
                 "  differs: {test}: {:?} direct, {through:?} proxied",
                 expected(test)
             );
+            differs.push(test.clone());
         }
     }
-    differing
+    differs
 }

@@ -9,7 +9,13 @@ use chaperone_test_support::{Auth, Postgres, Result, policies};
 
 const TOKEN: &str = "fidelity-token-0123456789abcdef0123456789";
 /// Databases that the suites connect to.
-const DATABASES: [&str; 3] = ["postgres", "regression", "isolation_regression"];
+const DATABASES: [&str; 5] = [
+    "postgres",
+    "regression",
+    "isolation_regression",
+    "testdb",
+    "asyncpg_intro_test",
+];
 
 /// How the suite's clients reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use chaperone_test_support::postgres::{SUPERUSER, find_binaries};
 use chaperone_test_support::{Account, Result};
 
 use crate::drivers::Drivers;
+use crate::python::{self, Driver};
 use crate::stage::Stage;
 
 /// What became of one test.
@@ -18,6 +19,8 @@ use crate::stage::Stage;
 pub enum Outcome {
     Passed,
     Failed,
+    /// It says itself that it does not apply, or that it is known to fail.
+    Skipped,
     /// It did not run.
     Missing,
 }
@@ -28,6 +31,8 @@ pub struct Sources {
     /// PostgreSQL's source tree, with what its suites need built.
     pub postgres: PathBuf,
     pub drivers: Drivers,
+    /// What `tests/fidelity/python.sh` has filled.
+    pub python: PathBuf,
 }
 
 /// Which tests of the regression and isolation suites to run.
@@ -40,7 +45,7 @@ pub enum Choice<'a> {
     Tests(&'a [String]),
 }
 
-/// A suite that comes with PostgreSQL's source.
+/// A suite that others wrote; most come with PostgreSQL's source.
 #[derive(Clone, Copy, Debug)]
 pub enum Suite {
     Regression,
@@ -48,6 +53,8 @@ pub enum Suite {
     Pipeline,
     /// Not PostgreSQL's: drivers that others wrote.
     Drivers,
+    /// The suite that comes with a driver.
+    Python(Driver),
 }
 
 /// Tests of `libpq_pipeline` with a reference trace.
@@ -70,9 +77,11 @@ const PATIENCE: &str = "180";
 const SHOWN: usize = 1_000;
 
 impl Suite {
-    pub const ALL: [Suite; 4] = [
+    pub const ALL: [Suite; 6] = [
         Suite::Pipeline,
         Suite::Drivers,
+        Suite::Python(Driver::Asyncpg),
+        Suite::Python(Driver::Psycopg),
         Suite::Regression,
         Suite::Isolation,
     ];
@@ -84,7 +93,15 @@ impl Suite {
             Suite::Isolation => "isolation",
             Suite::Pipeline => "pipeline",
             Suite::Drivers => "drivers",
+            Suite::Python(Driver::Psycopg) => "psycopg",
+            Suite::Python(Driver::Asyncpg) => "asyncpg",
         }
+    }
+
+    /// Whether its tests pass or fail by an expectation of their own, with any server.
+    #[must_use]
+    pub fn knows_what_is_right(self) -> bool {
+        !matches!(self, Suite::Drivers | Suite::Python(_))
     }
 
     /// Runs the suite; its files stay in `output`.
@@ -100,8 +117,12 @@ impl Suite {
     ) -> Result<BTreeMap<String, Outcome>> {
         fs::create_dir_all(output).context(format!("make {}", output.display()))?;
         let output = fs::canonicalize(output).context("find the output's folder")?;
-        if matches!(self, Suite::Drivers) {
-            return sources.drivers.run(stage, &output);
+        match self {
+            Suite::Drivers => return sources.drivers.run(stage, &output),
+            Suite::Python(driver) => {
+                return python::run(driver, stage, &sources.python, &output, choice);
+            }
+            Suite::Regression | Suite::Isolation | Suite::Pipeline => {}
         }
         let source = &sources.postgres;
         let source = fs::canonicalize(source).context(format!("find {}", source.display()))?;
@@ -123,7 +144,7 @@ impl Suite {
                 choice,
             ),
             Suite::Pipeline => pipeline(stage, &source, &output),
-            Suite::Drivers => Ok(BTreeMap::new()),
+            Suite::Drivers | Suite::Python(_) => Ok(BTreeMap::new()),
         }
     }
 }
