@@ -67,17 +67,20 @@ impl Sockets {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let crowded = self.to_client.len() >= HIGH_WATER;
         let crowded_upstream = self.to_upstream.len() >= HIGH_WATER;
+        let ended = self.client_ended;
         if self.poll_write_client(cx).is_err() {
             self.client_ended = true;
             self.to_client = Outbox::default();
         }
-        if self.poll_write_upstream(cx).is_err() {
-            self.upstream_ended = true;
+        // It may have said why, before it closed.
+        let deaf = self.poll_write_upstream(cx).is_err();
+        if deaf {
             self.to_upstream = Outbox::default();
         }
         // What waited for either to fall below the mark has its turn now.
         let mut progress = crowded && self.to_client.len() < HIGH_WATER
-            || crowded_upstream && self.to_upstream.len() < HIGH_WATER;
+            || crowded_upstream && self.to_upstream.len() < HIGH_WATER
+            || self.client_ended != ended;
         if self.client_must_hear && self.to_client.len() == 0 {
             self.client_must_hear = false;
             progress = true;
@@ -93,10 +96,18 @@ impl Sockets {
         if !self.upstream_ended
             && self.from_upstream.len() < self.upstream_limit
             && self.to_client.len() < HIGH_WATER
-            && let Poll::Ready(read) = read(&mut self.upstream, &mut self.from_upstream, cx)
         {
-            self.upstream_ended = !matches!(read, Ok(1..));
-            progress = true;
+            match read(&mut self.upstream, &mut self.from_upstream, cx) {
+                Poll::Ready(read) => {
+                    self.upstream_ended = !matches!(read, Ok(1..));
+                    progress = true;
+                }
+                Poll::Pending if deaf => {
+                    self.upstream_ended = true;
+                    progress = true;
+                }
+                Poll::Pending => {}
+            }
         }
         if progress {
             Poll::Ready(())
@@ -161,4 +172,49 @@ fn read(
     // `read_buf` loses nothing when it is dropped before it is ready.
     let count = ready!(pin!(stream.read_buf(buffer)).poll(cx));
     Poll::Ready(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::{io::AsyncWriteExt as _, net::UnixStream};
+
+    use super::*;
+    use crate::postgres::quiet::QuietSocket;
+
+    fn quiet(socket: UnixStream) -> Stream {
+        Stream::Unix(QuietSocket::new(socket).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_takes_nothing_more_is_heard_to_its_end() {
+        let (near_client, _far_client) = UnixStream::pair().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut sockets = Sockets::new(quiet(near_client), quiet(near), BytesMut::new());
+        far.write_all(b"last words").await.unwrap();
+        drop(far);
+        sockets.to_upstream.buffer().extend_from_slice(b"too late");
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            // The runtime tells of what can be read when this task gives way.
+            tokio::task::yield_now().await;
+            while !sockets.upstream_ended && sockets.poll(&mut cx).is_ready() {}
+        }
+        assert_eq!(sockets.from_upstream, &b"last words"[..]);
+        assert!(sockets.upstream_ended);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_more_has_ended_at_once() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near_backend, _far_backend) = UnixStream::pair().unwrap();
+        let mut sockets = Sockets::new(quiet(near), quiet(near_backend), BytesMut::new());
+        drop(far);
+        sockets.to_client.buffer().extend_from_slice(b"too late");
+        sockets.to_client.mark(None);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sockets.poll(&mut cx).is_ready());
+        assert!(sockets.client_ended);
+    }
 }
