@@ -261,13 +261,6 @@ impl Catalog {
         !self.functions.is_empty()
     }
 
-    /// Whether there are types whose values run somebody's functions when they are made. PostgreSQL
-    /// makes some when it does no more than parse a statement.
-    #[must_use]
-    pub fn parsing_runs_functions(&self) -> bool {
-        !self.made_by.is_empty()
-    }
-
     /// All relations.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
         self.relations.iter()

@@ -7,10 +7,22 @@ use std::sync::Arc;
 use chaperone_contract::Actions;
 use pg_raw_parse::{Node, nodes};
 
-use crate::analyze::{Analyzer, Res};
-use crate::catalog::{OnWrite, TypeRef};
+use crate::analyze::{Analyzer, Options, Res};
+use crate::catalog::{Catalog, OnWrite, TypeRef};
 use crate::names::Scope;
 use crate::value::Value;
+
+impl Catalog {
+    /// Whether there are types whose values run functions that are not on the allow-list when they
+    /// are made. PostgreSQL makes some when it does no more than parse a statement.
+    #[must_use]
+    pub fn parsing_runs_functions(&self, options: &Options) -> bool {
+        self.made_by.values().flatten().any(|runs| match runs {
+            OnWrite::Function(of, function) => !options.trusts(of, function),
+            OnWrite::Type(..) => true,
+        })
+    }
+}
 
 impl Analyzer<'_> {
     /// What making a value of a type runs that is not on the allow-list, in words.
@@ -18,7 +30,7 @@ impl Analyzer<'_> {
         let all = self.catalog.made_by.get(type_ref)?;
         let TypeRef { schema, name } = type_ref;
         all.iter().find_map(|runs| match runs {
-            OnWrite::Function(of, function) if self.is_trusted(of, function) => None,
+            OnWrite::Function(of, function) if self.options.trusts(of, function) => None,
             OnWrite::Function(of, function) => Some(
                 format!(
                     "type {schema}.{name} has checks that call {of}.{function}, which is not on \

@@ -7,7 +7,7 @@ use chaperone_contract::Actions;
 use pg_raw_parse::nodes;
 use pg_raw_parse::raw::DropBehavior;
 
-use crate::analyze::Analyzer;
+use crate::analyze::{Analyzer, Options};
 use crate::catalog::{Column, OnWrite, Referenced, Relation};
 use crate::from::Meant;
 
@@ -142,7 +142,7 @@ impl<'c> Analyzer<'c> {
 
     /// A function that a write runs: fine if it is on the allow-list.
     fn runs(&mut self, relation: &Relation, how: &str, schema: &Arc<str>, function: &Arc<str>) {
-        if self.is_trusted(schema, function) {
+        if self.options.trusts(schema, function) {
             return;
         }
         let full = format!("{schema}.{function}");
@@ -152,21 +152,23 @@ impl<'c> Analyzer<'c> {
             relation.schema, relation.name
         ));
     }
+}
 
+impl Options {
     /// Whether a function that the database calls by itself is on the allow-list.
-    pub(crate) fn is_trusted(&self, schema: &str, function: &str) -> bool {
-        let trusted = &self.options.trusted_functions;
-        trusted.contains_key(&format!("{schema}.{function}")) || self.is_harmless(schema, function)
+    pub(crate) fn trusts(&self, schema: &str, function: &str) -> bool {
+        let trusted = &self.trusted_functions;
+        trusted.contains_key(&format!("{schema}.{function}")) || is_harmless(schema, function)
     }
+}
 
-    /// One of PostgreSQL's own that reaches nothing, or a sequence at most.
-    fn is_harmless(&self, schema: &str, function: &str) -> bool {
-        let own = (schema == "pg_catalog").then(|| crate::builtin::function(function));
-        own.flatten().is_some_and(|known| {
-            let effect = known.flags.contains(crate::builtin::Builtin::EFFECT);
-            !effect || known.name == "nextval"
-        })
-    }
+/// One of PostgreSQL's own that reaches nothing, or a sequence at most.
+fn is_harmless(schema: &str, function: &str) -> bool {
+    let own = (schema == "pg_catalog").then(|| crate::builtin::function(function));
+    own.flatten().is_some_and(|known| {
+        let effect = known.flags.contains(crate::builtin::Builtin::EFFECT);
+        !effect || known.name == "nextval"
+    })
 }
 
 /// Numbers of a column and of those that are generated from it, or may be.

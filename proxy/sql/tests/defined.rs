@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use chaperone_sql::{Catalog, Facts, Labelling, Options, SessionView, analyze};
+use chaperone_sql::{Catalog, Facts, Labelling, Options, SessionView, Trust, analyze};
 
 const DDL: &str = "
     CREATE FUNCTION look(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
@@ -137,6 +137,20 @@ fn a_domain_that_changes_has_its_tables_checked() {
     }
     assert!(touched("ALTER DOMAIN looked DROP NOT NULL").is_empty());
     assert!(touched("ALTER DOMAIN short SET NOT NULL").is_empty());
+}
+
+#[test]
+fn parsing_runs_what_is_not_on_the_allow_list() {
+    let catalog = Catalog::from_ddl(DDL).expect("the test's own DDL");
+    let mut options = Options::default();
+    assert!(catalog.parsing_runs_functions(&options));
+    options
+        .trusted_functions
+        .insert("public.look".to_owned(), Trust::Clear);
+    assert!(!catalog.parsing_runs_functions(&options));
+    let none = Catalog::from_ddl("CREATE DOMAIN short AS text CHECK (length(VALUE) < 9)");
+    let none = none.expect("the test's own DDL");
+    assert!(!none.parsing_runs_functions(&Options::default()));
 }
 
 #[test]

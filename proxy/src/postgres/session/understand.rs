@@ -217,8 +217,9 @@ impl Session {
 
     /// Whether the backend may run functions when it does no more than parse a text.
     pub(super) fn parsing_runs_functions(&self) -> bool {
+        let options = &self.grounds.backend.options;
         let ground = self.ground.as_ref();
-        ground.is_some_and(|ground| ground.catalog.parsing_runs_functions())
+        ground.is_some_and(|ground| ground.catalog.parsing_runs_functions(options))
     }
 
     /// Understands a prepared statement as its Parse typed it.
