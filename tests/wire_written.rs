@@ -12,6 +12,8 @@ mod ward;
 
 use std::sync::LazyLock;
 
+use chaperone_test_support::wire::frontend::query;
+use chaperone_test_support::wire::rig::Rig;
 use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
 use ward::{CHAPERONE, DATABASE, DBA, PATIENCE};
 
@@ -128,4 +130,44 @@ fn a_delete_that_is_carried_on_is_decided_where_it_goes() {
             .unwrap(),
         "2"
     );
+}
+
+/// A trigger's condition is computed whether or not its function, which may be vouched for, runs.
+#[test]
+fn functions_in_the_conditions_of_triggers_must_be_known() {
+    let rig = Rig::take(CHAPERONE);
+    let direct = |sql: &str| {
+        let said = rig.direct().ask(&query(sql));
+        assert!(said.sqlstates().is_empty(), "{sql}: {said}");
+    };
+    let body = "LANGUAGE plpgsql AS 'BEGIN RETURN";
+    direct(&format!(
+        "CREATE FUNCTION peek() RETURNS boolean {body} true; END'"
+    ));
+    // The rig's configuration vouches for the name.
+    direct(&format!(
+        "CREATE FUNCTION say() RETURNS trigger {body} NULL; END'"
+    ));
+    let trigger = |condition: &str| {
+        direct(&format!(
+            "DROP TRIGGER IF EXISTS peeks ON item; CREATE TRIGGER peeks
+             AFTER INSERT OR DELETE ON item FOR EACH ROW {condition} EXECUTE FUNCTION say()"
+        ));
+    };
+    trigger("");
+    let proxy = rig.masking(CHAPERONE, "").start().unwrap();
+    let changes = [
+        "INSERT INTO item VALUES (6)",
+        "DELETE FROM item WHERE id = 6",
+    ];
+    for sql in changes {
+        let said = Rig::through(&proxy).ask(&query(sql));
+        assert!(said.sqlstates().is_empty(), "{sql}: {said}");
+    }
+    trigger("WHEN (peek())");
+    for sql in changes {
+        let said = Rig::through(&proxy).ask(&query(sql));
+        assert_eq!(said.sqlstates(), ["0A000"], "{sql}: {said}");
+        assert!(said.to_string().contains("public.peek"), "{said}");
+    }
 }

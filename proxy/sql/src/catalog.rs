@@ -115,7 +115,7 @@ pub struct Relation {
     pub(crate) children: Vec<u32>,
     /// Whether it has rules other than a view's own.
     pub rules: bool,
-    /// Functions of its triggers, as (schema, name).
+    /// Functions of its triggers and of their conditions, as (schema, name).
     pub triggers: Vec<(Arc<str>, Arc<str>)>,
     /// Expressions of its row-level security policies.
     pub policies: Vec<String>,

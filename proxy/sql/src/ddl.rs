@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::analyze::{Analyzer, Options};
 use crate::builtin;
 use crate::catalog::{
-    Cast, Catalog, Column, FIRST_USER_OID, Function, Operator, Relation, RelationKind, SessionView,
-    TypeRef, UserType,
+    Cast, Catalog, Column, FIRST_USER_OID, Function, OnWrite, Operator, Relation, RelationKind,
+    SessionView, TypeRef, UserType,
 };
 use crate::error::ParseError;
 use crate::guard;
@@ -320,8 +320,14 @@ impl Builder {
             Node::CommentStmt(comment) => self.comment(comment, position)?,
             Node::CreateTrigStmt(create) => {
                 let (schema, name) = create.relation().map_or_else(Default::default, range_names);
-                let function = names(create.funcname());
-                self.find(&schema, &name, position)?.triggers.push(function);
+                let mut functions = vec![names(create.funcname())];
+                for runs in self.calls(create.when_clause()) {
+                    if let OnWrite::Function(of, called) = runs {
+                        functions.push((of, called));
+                    }
+                }
+                let relation = self.find(&schema, &name, position)?;
+                relation.triggers.extend(functions);
             }
             Node::RuleStmt(rule) => {
                 let (schema, name) = rule.relation().map_or_else(Default::default, range_names);

@@ -188,7 +188,7 @@ impl Builder {
     }
 
     /// Functions that an expression of a table calls and that are not PostgreSQL's own.
-    fn calls(&self, expression: Node<'_>) -> Vec<OnWrite> {
+    pub(super) fn calls(&self, expression: Node<'_>) -> Vec<OnWrite> {
         let (session, labelling) = (SessionView::default(), Labelling::new());
         let options = Options::default();
         let mut analyzer = Analyzer::new(&self.catalog, &session, &labelling, &options);

@@ -192,17 +192,6 @@ pub(super) const COLUMNS: &str = concat!(
 /// Inheritance and partitions.
 pub(super) const INHERITANCE: &str = "SELECT i.inhrelid::pg_catalog.text, i.inhparent::pg_catalog.text FROM pg_catalog.pg_inherits AS i";
 
-/// Triggers.
-pub(super) const TRIGGERS: &str = concat!(
-    "SELECT g.tgrelid::pg_catalog.text, pn.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
-    from_ours!(),
-    "JOIN pg_catalog.pg_trigger AS g ON (g.tgrelid OPERATOR(pg_catalog.=) c.oid) ",
-    "JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) g.tgfoid) ",
-    "JOIN pg_catalog.pg_namespace AS pn ON (pn.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
-    "WHERE (NOT g.tgisinternal) AND ",
-    ours!()
-);
-
 /// Row-level security.
 pub(super) const ROW_SECURITY: &str = concat!(
     taken!(),
@@ -355,6 +344,23 @@ macro_rules! named {
         )
     };
 }
+
+/// Functions of triggers, and those that their conditions call, as [`ON_WRITE`] tells them.
+pub(super) const TRIGGERS: &str = concat!(
+    "SELECT g.tgrelid::pg_catalog.text, pn.nspname::pg_catalog.text, p.proname::pg_catalog.text ",
+    from_ours!(),
+    "JOIN pg_catalog.pg_trigger AS g ON (g.tgrelid OPERATOR(pg_catalog.=) c.oid) ",
+    "JOIN pg_catalog.pg_proc AS p ON (p.oid OPERATOR(pg_catalog.=) g.tgfoid) ",
+    "JOIN pg_catalog.pg_namespace AS pn ON (pn.oid OPERATOR(pg_catalog.=) p.pronamespace) ",
+    "WHERE (NOT g.tgisinternal) AND ",
+    ours!(),
+    " UNION ALL SELECT q.relation, q.schema, q.name FROM (",
+    "WITH types AS (SELECT NULL::pg_catalog.oid AS relation, NULL::pg_catalog.oid AS id), ",
+    "stored AS (SELECT g.tgrelid AS relation, g.tgqual::pg_catalog.text AS tree ",
+    "FROM pg_catalog.pg_trigger AS g WHERE g.tgqual IS NOT NULL",
+    named!(),
+    ") AS q(relation, what, schema, name)"
+);
 
 /// What runs when a row is written, as far as it is somebody's: functions in defaults, generated
 /// columns, checks (those of columns' domains too), indexes, extended statistics and partition keys,
