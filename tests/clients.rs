@@ -15,6 +15,13 @@ const ROLE: &str = "app";
 /// Databases, and targets of the same names.
 const DATABASES: [&str; 3] = ["wire", "source", "restored"];
 
+/// For client programs that were built without TLS.
+const WITHOUT_TLS: &str = "CHAPERONE_TEST_WITHOUT_TLS";
+
+fn speak_tls() -> bool {
+    std::env::var_os(WITHOUT_TLS).is_none()
+}
+
 struct House {
     postgres: Postgres,
     proxy: Chaperone,
@@ -48,9 +55,14 @@ impl House {
             .log("warn")
             .incomplete_facts(&["allow-all"])
             .identity("client", TOKEN, &["clients"], "testing")
-            .policy("allow-all", policies::example("allow-all").unwrap(), "");
+            .policy("allow-all", policies::example("allow-all").unwrap(), "")
+            // Many clients on few processors are no reason to fail.
+            .toml("[policies.limits]\ndeadline = \"10s\"\n");
         for database in DATABASES {
             options = options.target(&postgres, database, &[(ROLE, &["clients"])], "");
+        }
+        if !speak_tls() {
+            options = options.plaintext();
         }
         let proxy = options.start().unwrap();
         House { postgres, proxy }
@@ -61,7 +73,18 @@ impl House {
     }
 
     fn proxied(&self, database: &str) -> Psql {
-        self.proxy.psql(database, ROLE, TOKEN)
+        if speak_tls() {
+            return self.proxy.psql(database, ROLE, TOKEN);
+        }
+        let port = self.proxy.port().to_string();
+        let at = [
+            ("host", "127.0.0.1"),
+            ("port", &port),
+            ("dbname", database),
+            ("user", ROLE),
+            ("sslmode", "disable"),
+        ];
+        Psql::new(&at).password(TOKEN)
     }
 }
 

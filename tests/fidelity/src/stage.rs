@@ -46,14 +46,19 @@ impl Stage {
     /// # Errors
     /// PostgreSQL or Chaperone does not start.
     pub fn start(way: Way, tls: bool) -> Result<Self> {
+        // The server asks for a password as Chaperone does: drivers' suites look at that.
+        let asks = format!("host all {SUPERUSER} 127.0.0.1/32 password\n");
         let postgres = Postgres::options()
             .auth(Auth::Trust)
+            .hba(&asks)
             .setting("max_prepared_transactions", "10")
             .setting("synchronous_commit", "on")
             .setting("full_page_writes", "on")
             .setting("autovacuum", "on")
             .setting("shared_buffers", "128MB")
             .start()?;
+        let password = format!("ALTER ROLE {SUPERUSER} PASSWORD '{TOKEN}'");
+        postgres.script("postgres", &password)?;
         let proxy = match way {
             Way::Direct => None,
             Way::Proxied => Some(start_proxy(&postgres, tls)?),
