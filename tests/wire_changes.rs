@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use chaperone_test_support::wire::Wire;
 use chaperone_test_support::wire::frontend::*;
 use chaperone_test_support::wire::rig::Rig;
+use chaperone_test_support::wire::{Step, Wire};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
 const SSN: &str = "900-33-4455";
@@ -61,4 +61,62 @@ fn a_label_holds_for_all_sessions_from_their_next_statement_on() {
         }
     }
     done(&mut owner, &query("DROP TABLE shifting"));
+}
+
+/// A session's statement that waits behind another one of its own was decided by what was there when
+/// it was sent.
+#[test]
+fn what_was_changed_while_a_statement_waited_is_withheld() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    let views = "DROP VIEW IF EXISTS shown, gone, secret;
+        CREATE VIEW shown AS SELECT body::text AS v FROM item;
+        CREATE VIEW secret AS SELECT ssn::text AS v FROM patient";
+    let rename = [
+        "BEGIN",
+        "ALTER VIEW shown RENAME TO gone",
+        "ALTER VIEW secret RENAME TO shown",
+        "COMMIT",
+    ];
+    let mut maker = Rig::through(&proxy);
+    let extended = |sql: &str| [run(sql, &[]), sync()].concat();
+    let waits = query("SELECT count(*) FROM big");
+    for (messages, ends) in [
+        (query("SELECT count(*) FROM big; SELECT v FROM shown"), 1),
+        ([waits.clone(), query("SELECT v FROM shown")].concat(), 2),
+        ([waits.clone(), extended("SELECT v FROM shown")].concat(), 2),
+        (
+            [waits.clone(), query("COPY (SELECT v FROM shown) TO STDOUT")].concat(),
+            2,
+        ),
+        ([waits.clone(), query("SELECT id FROM item")].concat(), 2),
+    ] {
+        let mut owner = rig.direct();
+        done(&mut owner, &query(views));
+        let mut reader = Rig::through(&proxy);
+        done(&mut reader, &query("SELECT v FROM shown"));
+        let mut holder = rig.direct();
+        done(&mut holder, &query("BEGIN"));
+        done(&mut holder, &query("LOCK TABLE big"));
+        reader.send(&messages).unwrap();
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while owner.ask(&query(waiting)).all("DataRow") != ["DataRow '1'"] {}
+        // What is behind it was sent by now.
+        std::thread::sleep(Duration::from_millis(500));
+        for sql in rename {
+            done(&mut maker, &query(sql));
+        }
+        done(&mut holder, &query("COMMIT"));
+        let said = reader.play(&[Step::Ready(ends)]);
+        assert!(!said.to_string().contains("900-11"), "{said}");
+        let of_others = said.to_string().contains("DataRow '5'");
+        let withheld = said.sqlstates() == ["0A000"];
+        assert!(of_others != withheld, "{said}");
+        // Sent again it is what it is now.
+        let said = reader.ask(&query("SELECT v FROM shown"));
+        assert_eq!(said.all("DataRow").len(), 2, "{said}");
+        assert!(!said.to_string().contains("900-11"), "{said}");
+    }
+    done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
 }

@@ -8,6 +8,7 @@
 
 mod budget;
 mod cancel;
+mod changes;
 mod connection;
 mod decide;
 mod disclosure;

@@ -445,7 +445,7 @@ impl Permit {
     }
 
     /// Whether the set that let it run would show everything of it, also what nobody understands.
-    fn shows_anything(&self, caller: &Arc<Caller>) -> bool {
+    pub(crate) fn shows_anything(&self, caller: &Arc<Caller>) -> bool {
         let Some((_, set)) = &self.ruling else {
             return false;
         };

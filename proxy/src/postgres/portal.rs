@@ -114,6 +114,8 @@ pub(crate) struct Portal {
     bound: Option<u64>,
     /// When its Bind came; `None` for a cursor, which runs from its DECLARE on.
     decided: Option<Instant>,
+    /// Up to which change of the catalog by other sessions it was decided; `None` for a cursor.
+    pub(crate) settled: Option<u64>,
     started: AtomicBool,
 }
 
@@ -140,6 +142,7 @@ impl Portal {
             held,
             bound: None,
             decided: None,
+            settled: None,
             started: AtomicBool::new(false),
         }
     }
@@ -150,6 +153,14 @@ impl Portal {
             of: Some(of),
             decided: Some(received),
             bound: late_names(kind).then_some(act),
+            ..self
+        }
+    }
+
+    /// The same, decided up to a change of the catalog by other sessions.
+    pub(crate) fn settled(self, settled: u64) -> Self {
+        Self {
+            settled: Some(settled),
             ..self
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Run {
     /// When it was let go to the backend.
     pub(crate) dispatched: Option<Instant>,
     pub(crate) in_transaction: bool,
+    /// Up to which change of the catalog by other sessions it was decided.
+    pub(crate) settled: u64,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     /// Rows and bytes that earlier executions of the same portal have sent.
@@ -55,6 +57,7 @@ impl Run {
         ordinal: u64,
         in_transaction: bool,
         received: Instant,
+        settled: u64,
     ) -> Self {
         Self {
             permit,
@@ -64,6 +67,7 @@ impl Run {
             received,
             dispatched: None,
             in_transaction,
+            settled,
             rows: 0,
             bytes: 0,
             earlier_rows: 0,

@@ -42,6 +42,7 @@ use crate::metrics::{self, SessionCounts};
 
 use super::{
     cancel::Registered,
+    changes::{Change, Touched},
     decide::{Ground, Statement},
     disclosure::PutOff,
     names::Names,
@@ -49,7 +50,7 @@ use super::{
     protocol::{self, Malformed, frontend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
-    shared::{Backend, Change, Shared},
+    shared::{Backend, Shared},
     sockets::{HIGH_WATER, Sockets},
     startup::CancelKey,
     upstream,
@@ -184,8 +185,14 @@ pub(crate) struct Session {
     ground_fingerprint: Option<String>,
     /// Which changes of our sessions it knows of.
     ground_changes: Option<u64>,
+    /// Up to which one of others it knows all of them.
+    ground_settled: u64,
     /// A change of this session's own that may take effect.
     changing: Option<Change>,
+    /// What was defined in this transaction.
+    defined: Touched,
+    /// Who this is among those who change the catalog.
+    owner: u64,
     stale: bool,
     scripts: Scripts,
     own: OwnAnswer,
@@ -241,6 +248,7 @@ impl Session {
         let sent = shared.audit.blinder().sent();
         let absolute = now + shared.rules.absolute_timeout;
         let wakeups = Wakeups::new(&shared.audit, &shared.drain, absolute);
+        let owner = grounds.backend.changes.owner();
         Self {
             shared,
             grounds,
@@ -270,7 +278,10 @@ impl Session {
             ground_checked: now,
             ground_fingerprint: None,
             ground_changes: None,
+            ground_settled: 0,
             changing: None,
+            defined: Touched::default(),
+            owner,
             stale: true,
             scripts: Scripts::default(),
             own: OwnAnswer::default(),

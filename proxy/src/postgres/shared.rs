@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -15,7 +12,7 @@ use chaperone_policy_host::PolicySet;
 use chaperone_sql::{Catalog, Labelling, Options};
 use tokio::sync::watch;
 
-use super::{budget::Budgets, cancel::Cancels, upstream::Endpoint};
+use super::{budget::Budgets, cancel::Cancels, changes::Changes, upstream::Endpoint};
 use crate::{approval::Approvals, audit::Audit, metrics::Metrics};
 
 /// The policies in force, with the record that says so.
@@ -120,40 +117,6 @@ impl Backend {
     }
 }
 
-/// Changes of the catalog that sessions of ours make, so that the others look at it anew at once.
-/// What others make of it is noticed by its age.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    begun: AtomicU64,
-    under_way: AtomicU64,
-}
-
-impl Changes {
-    /// Which changes there have been; `None` while one may be taking effect.
-    pub(crate) fn seen(&self) -> Option<u64> {
-        // In this order: one that begins in between is either counted or under way.
-        let begun = self.begun.load(Ordering::SeqCst);
-        (self.under_way.load(Ordering::SeqCst) == 0).then_some(begun)
-    }
-
-    /// A change that may take effect from now on, until the answer is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Change {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Change(Arc::clone(self))
-    }
-}
-
-/// A change of the catalog that is under way.
-#[derive(Debug)]
-pub(crate) struct Change(Arc<Changes>);
-
-impl Drop for Change {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// Catalogs that sessions have seen, by the backend's fingerprint of them, so that a session need
 /// not ask for what another one has asked for, and equal ones are held once.
 #[derive(Default)]
@@ -187,22 +150,5 @@ impl Catalogs {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_as_it_was_while_a_change_is_under_way_or_behind_it() {
-        let changes = Arc::new(Changes::default());
-        let before = changes.seen();
-        assert!(before.is_some());
-        let (first, second) = (changes.begin(), changes.begin());
-        drop(first);
-        assert_eq!(changes.seen(), None);
-        drop(second);
-        assert!(changes.seen().is_some() && changes.seen() != before);
     }
 }

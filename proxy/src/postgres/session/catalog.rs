@@ -44,6 +44,7 @@ impl Session {
     /// catalog.
     async fn look(&mut self) -> Result<Result<(), Unreadable>, End> {
         let changes = self.grounds.backend.changes.seen();
+        let settled = self.grounds.backend.changes.settled(self.owner);
         let (of_session, of_catalog) = Snapshot::QUERIES.split_at(Snapshot::OF_SESSION);
         let queries = [&[Snapshot::FINGERPRINT_QUERY], of_session].concat();
         let rows = match self.ask_again_if_lost(&queries).await? {
@@ -112,6 +113,7 @@ impl Session {
         if !as_it_was {
             self.ground_checked = Instant::now();
             self.ground_changes = changes;
+            self.ground_settled = settled;
         }
         self.stale = false;
         Ok(Ok(()))

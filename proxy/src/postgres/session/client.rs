@@ -269,7 +269,7 @@ impl Session {
             self.acts,
             self.received,
         );
-        let portal = Arc::new(portal);
+        let portal = Arc::new(portal.settled(self.ground_settled));
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
         self.queue.push_back(Expected::Bind {
@@ -353,6 +353,7 @@ impl Session {
         }
         let in_block = self.in_transaction();
         let mut run = self.begin_run(Arc::clone(&portal.permit), in_block);
+        run.settled = portal.settled.unwrap_or(run.settled);
         let intent = self.intend(std::slice::from_mut(&mut run), Some(name))?;
         self.naming += usize::from(naming(&portal.permit.statement.kind));
         self.fallible += usize::from(portal.permit.may_be_cancelled());

@@ -3,7 +3,11 @@
 use chaperone_sql::Kind;
 
 use super::Session;
-use crate::postgres::run::Run;
+use crate::postgres::{
+    changes::Touched,
+    refusal::{Refusal, sqlstate},
+    run::Run,
+};
 
 impl Session {
     /// What the run may change of how later statements are understood.
@@ -20,9 +24,19 @@ impl Session {
         // Nobody else sees what a block does before its end.
         let commits = matches!(statement.kind, Kind::Commit { .. });
         let alone = !run.in_transaction && !statement.kind.is_transaction_control();
+        if effects.catalog {
+            let defined = Touched::by_change(&statement.operation);
+            self.defined.absorb(defined);
+        }
         if effects.catalog && alone || commits && self.transaction_effects {
-            let changes = &self.grounds.backend.changes;
-            self.changing.get_or_insert_with(|| changes.begin());
+            let defined = self.defined.clone();
+            match &self.changing {
+                Some(change) => change.extend(defined),
+                None => {
+                    let changes = &self.grounds.backend.changes;
+                    self.changing = Some(changes.begin(self.owner, defined));
+                }
+            }
         }
         self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {
@@ -36,6 +50,26 @@ impl Session {
             Kind::Commit { .. } => self.stale |= self.sees_frozen(),
             _ => {}
         }
+    }
+}
+
+impl Session {
+    /// Why nothing of the run's answer may leave: a session of ours has changed what it depends on
+    /// since it was decided, and the backend may have turned to it only behind that.
+    pub(super) fn changed_meanwhile(&self, run: &Run) -> Option<Refusal> {
+        let changes = &self.grounds.backend.changes;
+        let operation = &run.permit.statement.operation;
+        let changed = changes.touch(run.settled, self.owner, operation)
+            && !run.permit.shows_anything(&self.grounds.caller);
+        changed.then(|| {
+            Refusal::new(
+                sqlstate::NOT_UNDERSTOOD,
+                "changed-meanwhile",
+                "what the statement depends on was changed by another session while it was under \
+                 way; its rows were withheld",
+            )
+            .hint("send it again")
+        })
     }
 }
 

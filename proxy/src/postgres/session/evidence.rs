@@ -267,6 +267,7 @@ impl Session {
             self.totals.executions,
             in_transaction,
             self.received,
+            self.ground_settled,
         )
     }
 

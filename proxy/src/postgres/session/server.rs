@@ -218,6 +218,12 @@ impl Session {
         let columns = protocol::row_description(body)?;
         let has_key = self.shared.hash_key.is_some();
         let caller = &self.grounds.caller;
+        let changed = match self.queue.front() {
+            Some(front @ Expected::Query { .. }) => {
+                front.run().and_then(|run| self.changed_meanwhile(run))
+            }
+            _ => None,
+        };
         match self.queue.front_mut() {
             Some(Expected::Query { runs, at }) => {
                 let Some(run) = runs.get_mut(*at) else {
@@ -225,7 +231,7 @@ impl Session {
                 };
                 let described = run.describe(&columns, &[], has_key, caller);
                 run.begun = true;
-                match described {
+                match changed.map_or(described, Err) {
                     Ok(()) => self.relay(message),
                     Err(refusal) => self.run_fails(refusal),
                 }

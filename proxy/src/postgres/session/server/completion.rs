@@ -4,6 +4,7 @@ use chaperone_sql::Kind;
 
 use super::unexpected;
 use crate::postgres::{
+    changes::Touched,
     protocol::{self, Fields, backend},
     queue::{Expected, Own},
     refusal::Refusal,
@@ -201,6 +202,7 @@ impl Session {
                 self.put_off.clear();
                 self.wrote = false;
                 self.changing = None;
+                self.defined = Touched::default();
             }
         }
         if status == b'I' {

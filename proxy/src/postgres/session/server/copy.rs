@@ -39,7 +39,11 @@ impl Session {
         }
         run.begun = true;
         run.copy_out = true;
-        self.relay(message);
+        let run = self.queue.front().and_then(Expected::run);
+        match run.and_then(|run| self.changed_meanwhile(run)) {
+            Some(refusal) => self.run_fails(refusal),
+            None => self.relay(message),
+        }
         Ok(())
     }
 

@@ -32,6 +32,10 @@ impl Session {
             return Ok(true);
         }
         let suppress = self.suppress;
+        let changed = match self.queue.front() {
+            Some(Expected::Execute { run, .. }) if !run.begun => self.changed_meanwhile(run),
+            _ => None,
+        };
         let plan = match self.queue.front_mut() {
             Some(Expected::Execute { portal, run }) => {
                 if !run.begun {
@@ -50,7 +54,7 @@ impl Session {
         let run = self.current(backend::DATA_ROW)?;
         run.begun = true;
         let failed = run.failed.is_some() || suppress;
-        let plan = match plan {
+        let plan = match changed.map_or(plan, Err) {
             Ok(plan) => plan,
             Err(refusal) => {
                 if !failed {
