@@ -5,7 +5,7 @@ MASKING ?= ../shared/masking
 DEMO := .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check leakcheck bench fidelity clean prerequisites
+.PHONY: help demo test check leakcheck bench soak fidelity clean prerequisites
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,7 @@ help: ## List these targets
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
 	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
+	@echo '  make soak SECONDS=600 CLIENTS=100 DEBUG=1'
 	@echo '  make fidelity ONLY="pipeline regression" TLS=1 SCHEDULE=FILE PROXIED=1'
 
 prerequisites:
@@ -44,6 +45,11 @@ bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare rel
 	cargo build --release -p chaperone -p chaperone-bench
 	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
+
+soak: ## Many clients, reloads and approvals for ten minutes: errors, memory, evidence
+	cargo build $(if $(DEBUG),,--release) -p chaperone -p chaperone-soak
+	@'$(TARGET)/$(if $(DEBUG),debug,release)/soak' \
+	    --seconds $(or $(SECONDS),600) --clients $(or $(CLIENTS),100)
 
 SUITES := $(or $(ONLY),pipeline drivers asyncpg psycopg regression isolation postgresql18)
 OF_POSTGRES := $(filter pipeline regression isolation,$(SUITES))

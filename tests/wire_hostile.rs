@@ -323,6 +323,11 @@ fn messages_that_are_none() {
         raw(b'Q', 0x8000_0000, b""),
         raw(b'S', 0x7fff_ffff, b""),
         raw(b'!', 0x7fff_ffff, b""),
+        // The type is enough to know, and nobody waits for what is announced.
+        raw(b'?', 80, b""),
+        raw(0, 1 << 20, b""),
+        raw(b'S', 20_000, b""),
+        raw(b'D', 1 << 20, b"S"),
     ];
     for bytes in many {
         let mut wire = rig.open();

@@ -24,6 +24,8 @@ use crate::postgres::{
 const MAX_MESSAGE: usize = 256 << 20;
 /// What the prepared statements of a session may take, and what its portals, in bytes.
 pub(super) const HELD: usize = 64 << 20;
+/// The longest message of those that hold a name at most (`PQ_SMALL_MESSAGE_LIMIT`), with its header.
+const MAX_SMALL: usize = 10_000 + 1;
 /// `FirstNormalObjectId`: types below are PostgreSQL's own.
 const FIRST_NORMAL: u32 = 16_384;
 /// Bind values up to this many bytes are handed to policies; of longer ones they see the length.
@@ -47,12 +49,27 @@ impl Session {
             }
             return Ok(self.pass_client());
         }
-        let is_text = matches!(kind, frontend::QUERY | frontend::PARSE);
-        let limit = if is_text {
+        let limit = match kind {
             // Names and parameter types of a Parse come on top of its text.
-            self.shared.rules.max_statement + 64 * 1024
-        } else {
-            MAX_MESSAGE
+            frontend::QUERY | frontend::PARSE => self.shared.rules.max_statement + 64 * 1024,
+            frontend::BIND | frontend::FUNCTION_CALL => MAX_MESSAGE,
+            frontend::CLOSE
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::FLUSH
+            | frontend::SYNC
+            | frontend::COPY_DONE
+            | frontend::COPY_FAIL
+            | frontend::TERMINATE => {
+                if length > MAX_SMALL {
+                    let length = i32::try_from(length).unwrap_or(i32::MAX);
+                    let kind = char::from(kind);
+                    return Err(Malformed::Length { kind, length }.into());
+                }
+                MAX_SMALL
+            }
+            // Its length is of no interest.
+            other => return Err(Malformed::UnknownType(other).into()),
         };
         if length > limit {
             return self.too_large(kind, length).map(|()| true);
