@@ -71,6 +71,9 @@ impl Stage {
         let chaperone = options
             .toml(MASKING)
             .toml("[approvals]\nwait = \"120s\"\ngroups = [\"approvers\"]")
+            // A policy's time is the clock's, also while other work has the processors. What that does
+            // to statements is in docs/failures.md, and not what is looked for here.
+            .toml("[policies.limits]\ndeadline = \"5s\"")
             .required(&POLICIES)
             .target(&postgres, clinic::DATABASE, &roles, "")
             .identity("agent", AGENT, &["agents"], "quality-review")
