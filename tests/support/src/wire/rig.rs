@@ -68,6 +68,10 @@ const SCHEMA: &str = "
 const RESET: &str = "TRUNCATE public.item; \
     INSERT INTO public.item SELECT i, 'item ' || i FROM generate_series(1, 5) i;";
 
+/// A policy's time is the clock's, also while other programs have the processors: more of it than a
+/// test of the wire could miss.
+const LIMITS: &str = "[policies.limits]\ndeadline = \"5s\"";
+
 const ACCESS: &str = "grants = [
     { groups = [\"testers\"], objects = [\"public.item\", \"public.big\", \"public.patient\"], actions = [\"read\", \"create\", \"update\", \"delete\"] },
     { groups = [\"testers\"], objects = [\"pg_catalog.*\"], actions = [\"read\", \"execute\"] },
@@ -101,6 +105,7 @@ impl Rig {
                 // The server's folder goes at the end, though a rig that is shared is not dropped.
                 .folder(postgres.socket_folder().join(name))
                 .incomplete_facts(may_guess)
+                .toml(LIMITS)
                 .target(&postgres, DATABASE, &[(ROLE, &["testers"])], LABELS)
                 .identity("tester", TOKEN, &["testers"], "testing")
                 .policy("allow-all", &allow, "")
@@ -209,6 +214,7 @@ impl Rig {
         let (columns, functions) = LABELS.split_once("[targets.functions]").unwrap();
         let labels = format!("{columns}{labels}\n[targets.functions]{functions}");
         Chaperone::options(binary)
+            .toml(LIMITS)
             .target(&self.postgres, DATABASE, &[(ROLE, &["testers"])], &labels)
             .identity("tester", TOKEN, &["testers"], "testing")
             .policy("allow-all", policies::example("allow-all").unwrap(), "")
