@@ -15,6 +15,7 @@ mod disclosure;
 mod listener;
 mod mask;
 mod meaning;
+pub mod measure;
 mod names;
 mod outbox;
 mod portal;

@@ -134,13 +134,10 @@ impl RowPlan {
                 }
                 (Cell::Custom { .. }, _) => put(out, rewritten.next().flatten()),
                 (Cell::Null, _) | (_, None) => put(out, None),
-                (Cell::KeepLast(count), Some(value)) => match keep_last(value, *count) {
-                    Some(text) => put(out, Some(text.as_bytes())),
-                    None => put(out, None),
-                },
+                (Cell::KeepLast(count), Some(value)) => put_keep_last(out, value, *count),
                 (Cell::Zip3, Some(value)) => put(out, zip3(value)),
                 (Cell::KeyedHash, Some(value)) => match key {
-                    Some(key) => put(out, Some(keyed_hash(key, value).as_bytes())),
+                    Some(key) => put(out, Some(&keyed_hash(key, value))),
                     None => put(out, None),
                 },
                 (Cell::YearText, Some(value)) => match year_text(value) {
@@ -259,18 +256,31 @@ fn put(out: &mut BytesMut, value: Option<&[u8]>) {
     }
 }
 
-/// At most half of a value is kept, so that a short one is not shown whole.
-fn keep_last(value: &[u8], count: usize) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?;
-    let length = text.chars().count();
-    let kept = count.min(length / 2);
-    let hidden = length - kept;
-    Some(
-        text.chars()
-            .enumerate()
-            .map(|(index, character)| if index < hidden { '*' } else { character })
-            .collect(),
-    )
+/// At most half of a value is kept, so that a short one is not shown whole. Stars stand for
+/// characters, not for bytes.
+fn put_keep_last(out: &mut BytesMut, value: &[u8], count: usize) {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return put(out, None);
+    };
+    let length = if text.is_ascii() {
+        text.len()
+    } else {
+        text.chars().count()
+    };
+    let hidden = length - count.min(length / 2);
+    let tail = if length == text.len() {
+        text.get(hidden..)
+    } else {
+        text.char_indices()
+            .nth(hidden)
+            .map_or(Some(""), |(at, _)| text.get(at..))
+    };
+    let Some(tail) = tail else {
+        return put(out, None);
+    };
+    out.put_i32(i32::try_from(hidden + tail.len()).unwrap_or(i32::MAX));
+    out.put_bytes(b'*', hidden);
+    out.put_slice(tail.as_bytes());
 }
 
 /// The three-digit ZIP areas of at most 20,000 people by the 2000 census, as the guidance of HHS on
@@ -295,12 +305,19 @@ fn zip3(value: &[u8]) -> Option<&[u8]> {
     })
 }
 
-fn keyed_hash(key: &ring::hmac::Key, value: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in ring::hmac::sign(key, value).as_ref() {
-        text.extend(
-            [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')),
-        );
+/// HMAC-SHA-256 in hexadecimal.
+fn keyed_hash(key: &ring::hmac::Key, value: &[u8]) -> [u8; 64] {
+    let digit = |half: u8| {
+        if half < 10 {
+            b'0' + half
+        } else {
+            b'a' + half - 10
+        }
+    };
+    let mut text = [0; 64];
+    let tag = ring::hmac::sign(key, value);
+    for (pair, byte) in text.chunks_exact_mut(2).zip(tag.as_ref()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
     text
 }
@@ -444,8 +461,30 @@ mod tests {
 
     #[test]
     fn transforms_keep_what_they_say() {
-        assert_eq!(keep_last(b"MRN-0042", 4).unwrap(), "****0042");
-        assert_eq!(keep_last(b"abc", 4).unwrap(), "**c");
+        let kept = |value: &[u8], count| {
+            let mut out = BytesMut::new();
+            put_keep_last(&mut out, value, count);
+            out
+        };
+        for (value, count, left) in [
+            ("MRN-0042", 4, "****0042"),
+            ("abc", 4, "**c"),
+            ("abc", 0, "***"),
+            ("", 4, ""),
+            ("Jörg Ö", 2, "****\u{20}Ö"),
+            ("ÄÖ", 9, "*Ö"),
+        ] {
+            let mut expected = BytesMut::new();
+            put(&mut expected, Some(left.as_bytes()));
+            assert_eq!(kept(value.as_bytes(), count), expected, "{value}");
+        }
+        assert_eq!(kept(b"\xff1234", 4)[..], [255; 4]);
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"Jefe");
+        assert_eq!(
+            std::str::from_utf8(&keyed_hash(&key, b"what do ya want for nothing?")),
+            // RFC 4231, test case 2
+            Ok("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
+        );
         assert_eq!(zip3(b"88801"), Some(&b"888"[..]));
         assert_eq!(zip3(b"03601-1234"), Some(&b"000"[..]));
         assert_eq!(zip3(b"SW1A 1AA"), None);
