@@ -105,7 +105,7 @@ fn prefix(header: usize, sealed: usize) -> [u8; PREFIX] {
     let mut line = *b"CA1 00000000 00000000\n";
     for (at, mut length) in [(4, header), (13, sealed)] {
         for digit in line.iter_mut().skip(at).take(8).rev() {
-            *digit = hex_digit(length & 15);
+            *digit = hex_digit((length & 15) as u8);
             length >>= 4;
         }
     }

@@ -158,7 +158,8 @@ impl fmt::Display for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.to_hex())
+        // Digits are ASCII.
+        serializer.serialize_str(std::str::from_utf8(&hex_digits(&self.0)).unwrap_or_default())
     }
 }
 
@@ -179,18 +180,30 @@ pub fn hex_encode(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn push_hex(text: &mut Vec<u8>, bytes: &[u8]) {
-    text.extend(bytes.iter().flat_map(|byte| {
-        [
-            hex_digit(usize::from(byte >> 4)),
-            hex_digit(usize::from(*byte)),
-        ]
-    }));
+    // In pieces of a digest's size, which the compiler can do at one go.
+    let (digests, rest) = bytes.as_chunks();
+    for digest in digests {
+        text.extend_from_slice(&hex_digits(digest));
+    }
+    for byte in rest {
+        text.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(*byte)]);
+    }
+}
+
+/// A digest's hexadecimal digits.
+fn hex_digits(digest: &[u8; 32]) -> [u8; 64] {
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(digest) {
+        *pair = [hex_digit(byte >> 4), hex_digit(*byte)];
+    }
+    digits
 }
 
 /// The digit of the lowest four bits.
-pub(crate) fn hex_digit(value: usize) -> u8 {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    DIGITS.get(value & 15).copied().unwrap_or(b'0')
+pub(crate) fn hex_digit(value: u8) -> u8 {
+    let value = value & 15;
+    let letter = if value > 9 { b'a' - b'9' - 1 } else { 0 };
+    b'0' + value + letter
 }
 
 /// A number in decimal.
@@ -263,6 +276,15 @@ mod tests {
             "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"
         );
         assert_eq!(Digest::from_hex(&digest.to_hex()), Some(digest));
+        assert_eq!(
+            serde_json::to_string(&digest).unwrap(),
+            format!("\"{digest}\"")
+        );
+        let all: Vec<u8> = (0..=255).collect();
+        let text: String = all.iter().map(|byte| format!("{byte:02x}")).collect();
+        for length in [0, 1, 31, 32, 33, 256] {
+            assert_eq!(hex_encode(&all[..length]), text[..2 * length]);
+        }
         assert_eq!(Digest::from_hex(&digest.to_hex().to_uppercase()), None);
         assert_eq!(hex_decode("abc"), None);
     }
