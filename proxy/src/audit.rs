@@ -11,6 +11,7 @@ use std::{
     path::Path,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use chaperone_audit_log::{
@@ -101,6 +102,17 @@ impl Audit {
         self.log.enqueue(clear, sealed, request)
     }
 
+    /// Sees to what was taken where waiting for more wins nothing, or where it has waited long
+    /// enough. What is left waits for [`Self::settle`], which the thread must call when it has
+    /// nothing else to do.
+    pub fn settle_if_due(&self) {
+        /// A thread that is never idle has records written together that came within this time.
+        const LATE: Duration = Duration::from_micros(500);
+        if self.log.is_due(LATE) {
+            self.settle();
+        }
+    }
+
     /// Sees to it that what was taken gets written; see [`Log::settle`].
     pub fn settle(&self) {
         self.log.settle();
@@ -186,7 +198,6 @@ mod tests {
     use std::{
         io,
         sync::atomic::{AtomicU64, Ordering},
-        time::Duration,
     };
 
     /// Storage whose syncs begin to fail.
@@ -289,6 +300,45 @@ mod tests {
         assert!(audit.record(&payload(), None, None).await.is_err());
         assert_eq!(audit.log().durable(), before);
         assert!(audit.close(&Code::from_words("test")).await.is_err());
+    }
+
+    #[test]
+    fn a_record_waits_for_company_only_where_that_saves_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Failing {
+            syncs: Arc::default(),
+            from: u64::MAX,
+        };
+        let audit = Audit::open(
+            dir.path(),
+            LogOptions {
+                storage: Box::new(storage),
+                ..options()
+            },
+        )
+        .unwrap();
+        let log = audit.log();
+        assert!(!log.is_due(Duration::ZERO));
+        let seq = audit.enqueue(&payload(), None, None).unwrap();
+        assert!(!log.is_due(Duration::MAX));
+        // Not for ever, on a thread that is never idle.
+        while !log.is_due(Duration::ZERO) {
+            std::thread::yield_now();
+        }
+        let written = |seq| {
+            audit.settle();
+            matches!(log.wait(seq, Duration::from_secs(10)), Some(Ok(_)))
+        };
+        assert!(written(seq));
+        assert!(!log.is_due(Duration::ZERO));
+        // Not at all once storage is known to be as quick as this one.
+        loop {
+            let seq = audit.enqueue(&payload(), None, None).unwrap();
+            if log.is_due(Duration::MAX) {
+                break;
+            }
+            assert!(written(seq));
+        }
     }
 
     #[tokio::test]

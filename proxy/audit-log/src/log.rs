@@ -321,6 +321,16 @@ impl Log {
         self.shared.push(&mut queue, unsent, Item::Record)
     }
 
+    /// Whether [`Log::settle`] should be called at once: a record has been waiting for that for
+    /// longer than `most`, or at all where storage is so quick that nothing is won by writing
+    /// several together.
+    #[must_use]
+    pub fn is_due(&self, most: Duration) -> bool {
+        let since = self.shared.waiting_since.load(Ordering::Relaxed);
+        let waits = || Duration::from_micros(self.shared.micros().saturating_sub(since));
+        since > 0 && (self.shared.pace.is_instant() || waits() > most)
+    }
+
     /// Sees to it that what was appended gets written: by the writer's thread, or at once on this
     /// one where storage is so quick that waking another would take longer.
     pub fn settle(&self) {

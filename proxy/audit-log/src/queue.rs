@@ -1,7 +1,10 @@
 //! Records on their way to the writer.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime},
 };
 
@@ -34,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     pub(crate) last_sync: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// When the oldest record was queued that nobody has begun to write, in microseconds of
+    /// [`Self::micros`]; 0 = there is none.
+    pub(crate) waiting_since: AtomicU64,
     began: Instant,
     segment_bytes: u64,
     pub(crate) queue_records: u64,
@@ -93,6 +99,7 @@ impl Shared {
             written: AtomicU64::new(0),
             last_sync: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(0),
             began: Instant::now(),
             segment_bytes,
             queue_records: queue_records as u64,
@@ -128,6 +135,10 @@ impl Shared {
         queue.bytes += size;
         let draft = self.draft(queue, unsent);
         let seq = draft.seq;
+        if queue.items.is_empty() {
+            self.waiting_since
+                .store(draft.mono.max(1), Ordering::Relaxed);
+        }
         queue.items.push(item(draft));
         Ok(seq)
     }
@@ -139,12 +150,17 @@ impl Shared {
             seq,
             kind: unsent.kind,
             time: unix_micros(SystemTime::now()),
-            mono: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            mono: self.micros(),
             request: unsent.request,
             refs: unsent.refs,
             body: unsent.body,
             text: unsent.text,
         }
+    }
+
+    /// Microseconds since the run began, by a clock that is never set.
+    pub(crate) fn micros(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Wakes the writer's thread, if it sleeps.
@@ -179,12 +195,8 @@ impl Unsent {
         sealed: Option<&P::Sealed>,
         request: Option<Uuid>,
     ) -> Result<Self, AppendError> {
-        let body = serde_json::to_vec(clear).map_err(|_| AppendError::Encode)?;
-        let text = sealed
-            .map(serde_json::to_vec)
-            .transpose()
-            .map_err(|_| AppendError::Encode)?
-            .map(Zeroizing::new);
+        let body = json(clear)?;
+        let text = sealed.map(json).transpose()?.map(Zeroizing::new);
         let most = MAX_HEADER - ENVELOPE;
         if body.len() > most {
             return Err(AppendError::TooLarge {
@@ -216,6 +228,13 @@ impl Unsent {
         let request = self.request.map_or(0, |_| 45);
         OVERHEAD + 260 + request + 24 * self.refs.len() + self.body.len() + sealed
     }
+}
+
+/// JSON, in a buffer that most records fit into.
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, AppendError> {
+    let mut text = Vec::with_capacity(384);
+    serde_json::to_writer(&mut text, value).map_err(|_| AppendError::Encode)?;
+    Ok(text)
 }
 
 /// A mutex that a panic has left behind guards nothing that can be half done here.

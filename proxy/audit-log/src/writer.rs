@@ -90,6 +90,7 @@ impl Writer {
             let mut queue = lock_mutex(&self.shared.queue);
             std::mem::swap(&mut queue.items, &mut items);
             queue.rotates = false;
+            self.shared.waiting_since.store(0, Ordering::Relaxed);
             (queue.bytes, queue.closing)
         };
         if items.is_empty() {

@@ -35,6 +35,8 @@ impl Listener {
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let peer_timeout = shared.rules.peer_timeout;
+        let audit = shared.audit.clone();
+        let workers = Workers::start(workers, move || audit.settle())?;
         let front = Front {
             shared,
             admit,
@@ -48,7 +50,7 @@ impl Listener {
         };
         Ok(Self {
             socket,
-            workers: Workers::start(workers)?,
+            workers,
             front: Arc::new(front),
         })
     }

@@ -201,10 +201,6 @@ pub(crate) struct Session {
     sent: SentHasher,
     /// The last record that output waits for.
     evidence: Option<Seq>,
-    /// Records were taken that nobody has been told to write.
-    unsettled: bool,
-    /// Others had their turn since.
-    gave_way: bool,
     wakeups: Wakeups,
     /// Bytes of the client's COPY data or the backend's rows that are still to be passed on.
     client_pass: usize,
@@ -287,8 +283,6 @@ impl Session {
             own: OwnAnswer::default(),
             sent,
             evidence: None,
-            unsettled: false,
-            gave_way: false,
             wakeups,
             client_pass: 0,
             upstream_pass: 0,
@@ -449,18 +443,10 @@ impl Session {
             if moved && (self.sockets.from_client.len() != heard || !self.queue.is_empty()) {
                 self.last_heard = Instant::now();
             }
-            // The backend has its work by now: the log is written while it does that. Where nothing
-            // else is to be done here, other sessions of this thread have their turn before, so that
-            // what they record is written together.
-            if self.unsettled {
-                if !moved && !std::mem::replace(&mut self.gave_way, true) {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                self.unsettled = false;
-                self.gave_way = false;
-                self.shared.audit.settle();
-            }
+            // The backend has its work by now: the log is written while it does that. Where a sync
+            // takes long enough to be shared, other sessions of this thread have their turn before;
+            // the thread writes what they all have recorded when it has nothing else to do.
+            self.shared.audit.settle_if_due();
             let released = match self.waits_for() {
                 Some(seq) => match self.wakeups.poll_durable(seq, cx) {
                     Poll::Ready(Ok(proof)) => {

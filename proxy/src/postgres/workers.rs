@@ -40,10 +40,17 @@ pub(crate) struct Seat {
 impl Workers {
     /// As many as given, or half as many as there are cores: who sends the statements and who runs
     /// them mostly share the machine, and one busy thread is woken less often than two idle ones.
-    pub(crate) fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
+    ///
+    /// A thread calls `when_idle` each time that it has nothing to do any more.
+    pub(crate) fn start(
+        count: Option<NonZeroUsize>,
+        when_idle: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = count.map_or(cores.div_ceil(2), NonZeroUsize::get);
-        let workers = (1..=count).map(Worker::start).collect::<Result<_, _>>()?;
+        let workers = (1..=count)
+            .map(|number| Worker::start(number, when_idle.clone()))
+            .collect::<Result<_, _>>()?;
         Ok(Self { workers })
     }
 
@@ -60,8 +67,12 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    fn start(number: usize, when_idle: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            // Whom this wakes has its turn before the thread sleeps.
+            .on_thread_park(when_idle)
+            .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
@@ -92,7 +103,7 @@ mod tests {
     #[test]
     fn sessions_spread_and_places_come_back() {
         let count = 3;
-        let workers = Workers::start(NonZeroUsize::new(count)).unwrap();
+        let workers = Workers::start(NonZeroUsize::new(count), || ()).unwrap();
         let seats: Vec<Seat> = (0..2 * count).filter_map(|_| workers.seat()).collect();
         let taken = |workers: &Workers| -> Vec<usize> {
             let sessions = workers.workers.iter().map(|worker| &worker.sessions);
@@ -113,7 +124,7 @@ mod tests {
                 let _ = self.0.send(());
             }
         }
-        let workers = Workers::start(None).unwrap();
+        let workers = Workers::start(None, || ()).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let guard = Told(tell);
         workers.seat().unwrap().handle.spawn(async move {
@@ -123,5 +134,39 @@ mod tests {
         drop(workers);
         told.recv_timeout(std::time::Duration::from_secs(10))
             .unwrap();
+    }
+
+    #[test]
+    fn whom_an_idle_thread_wakes_has_its_turn() {
+        use std::{
+            future::poll_fn,
+            sync::Mutex,
+            task::{Poll, Waker},
+        };
+        let waiting: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let wake = Arc::clone(&waiting);
+        let workers = Workers::start(NonZeroUsize::new(1), move || {
+            if let Some(waker) = wake.lock().unwrap().take() {
+                waker.wake();
+            }
+        })
+        .unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        workers.seat().unwrap().handle.spawn(async move {
+            let mut polled = 0;
+            poll_fn(|cx| {
+                polled += 1;
+                *waiting.lock().unwrap() = Some(cx.waker().clone());
+                if polled == 3 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            tell.send(polled).unwrap();
+        });
+        let patience = std::time::Duration::from_secs(10);
+        assert_eq!(told.recv_timeout(patience), Ok(3));
     }
 }

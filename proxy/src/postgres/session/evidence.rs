@@ -82,7 +82,6 @@ impl Ending {
 impl Session {
     fn append<P: Payload>(&mut self, clear: &P, sealed: Option<&P::Sealed>) -> Result<Seq, End> {
         let request = self.last_request;
-        self.unsettled = true;
         self.shared
             .audit
             .enqueue(clear, sealed, Some(request))
