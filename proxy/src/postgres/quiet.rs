@@ -15,7 +15,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
 /// Least and most room that is made for one read. It has to be cleared each time.
-const LEAST: usize = 4 << 10;
+const LEAST: usize = 2 << 10;
 const MOST: usize = 32 << 10;
 
 /// A connected Unix socket.
