@@ -13,7 +13,7 @@ help: ## List these targets
 	@echo '  make demo CHECK=1                 play the story only; fails if a step did not go as told'
 	@echo '  make demo STAY=1                  skip the story and stay up'
 	@echo '  make leakcheck CASES=F CONTROLS=F MASKING=DIR ONLY="ID-OR-GROUP ..."'
-	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies"'
+	@echo '  make bench ROUNDS=3 SECONDS=5 ONLY="prepared wide" PEERS="PgBouncer policies" BEFORE=BINARY'
 	@echo '  make soak SECONDS=600 CLIENTS=100 DEBUG=1'
 	@echo '  make fidelity ONLY="pipeline regression" TLS=1 SCHEDULE=FILE PROXIED=1'
 
@@ -44,7 +44,8 @@ bench: ## Throughput and CPU against direct PostgreSQL, PgBouncer and a bare rel
 	@tests/prerequisites.sh pgbouncer
 	cargo build --release -p chaperone -p chaperone-bench
 	@'$(TARGET)/release/bench' --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) \
-	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
+	    $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) \
+	    $(if $(BEFORE),--before $(BEFORE))
 
 soak: ## Many clients, reloads and approvals for ten minutes: errors, memory, evidence
 	cargo build $(if $(DEBUG),,--release) -p chaperone -p chaperone-soak

@@ -4,6 +4,7 @@
 //! Absolute figures say little on a shared machine; the ratios are what to quote. Results go to a
 //! folder as a Markdown table and an SVG plot.
 
+mod once;
 mod peer;
 mod relay;
 mod report;
@@ -39,6 +40,12 @@ enum Job {
         /// PostgreSQL's Unix socket
         socket: PathBuf,
     },
+    /// What happens once: a start, a reload, a connection, an idle session
+    Once {
+        /// Sessions that do nothing
+        #[arg(long, default_value_t = 10_000)]
+        idle: usize,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +62,9 @@ struct Run {
     /// Peers to run, by a part of their names; all without
     #[arg(long, num_args = 1..)]
     peers: Vec<String>,
+    /// Another build of Chaperone to be timed beside this one
+    #[arg(long)]
+    before: Option<PathBuf>,
     /// Where results go
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
@@ -64,6 +74,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let result = match &options.job {
         Some(Job::Relay { port, socket }) => relay::serve(*port, socket).context("relay"),
+        Some(Job::Once { idle }) => chaperone()
+            .and_then(|binary| once::everything(&binary, *idle))
+            .map(|table| println!("{table}")),
         None => options.run.everything(),
     };
     match result {
@@ -144,7 +157,7 @@ impl Run {
             for peer in &peers {
                 cells.push(Cell {
                     workload: *workload,
-                    peer: peer.name,
+                    peer: peer.name.clone(),
                     rounds: Vec::new(),
                 });
             }
@@ -170,9 +183,7 @@ impl Run {
     }
 
     fn peers(&self, postgres: &Postgres, disk: &Path, memory: &Path) -> Result<Vec<Peer>> {
-        let binary = std::env::current_exe()
-            .context("find this program")?
-            .with_file_name("chaperone");
+        let binary = chaperone()?;
         let wanted = |name: &str| {
             name == "direct"
                 || self.peers.is_empty()
@@ -190,7 +201,13 @@ impl Run {
                 say(&format!("starting Chaperone: {}", variant.name));
                 let log = if variant.disk { disk } else { memory };
                 let folder = log.join(format!("chaperone-{place}"));
-                peers.push(Peer::chaperone(variant, postgres, &binary, &folder)?);
+                let name = variant.name.to_owned();
+                peers.push(Peer::chaperone(name, variant, postgres, &binary, &folder)?);
+                if let Some(before) = &self.before {
+                    let folder = log.join(format!("before-{place}"));
+                    let name = format!("{} (before)", variant.name);
+                    peers.push(Peer::chaperone(name, variant, postgres, before, &folder)?);
+                }
             }
         }
         Ok(peers)
@@ -216,6 +233,13 @@ impl Run {
         println!("\n{table}");
         Ok(())
     }
+}
+
+/// The proxy that was built with this program.
+fn chaperone() -> Result<PathBuf> {
+    Ok(std::env::current_exe()
+        .context("find this program")?
+        .with_file_name("chaperone"))
 }
 
 /// The mean time of an append with fdatasync, in microseconds.

@@ -18,7 +18,7 @@ const TOKEN: &str = "bench-token-0123456789abcdef0123456789";
 /// A column of the result's table.
 #[derive(Debug)]
 pub struct Peer {
-    pub name: &'static str,
+    pub name: String,
     port: u16,
     /// Further words of the connection string.
     extra: String,
@@ -49,7 +49,7 @@ impl Peer {
     #[must_use]
     pub fn direct(postgres: &Postgres) -> Self {
         Peer {
-            name: "direct",
+            name: "direct".to_owned(),
             port: postgres.port(),
             extra: "sslmode=disable".to_owned(),
             process: None,
@@ -111,7 +111,7 @@ impl Peer {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Peer {
-            name,
+            name: name.to_owned(),
             port,
             extra: "sslmode=disable".to_owned(),
             process: Some(running.id()),
@@ -119,11 +119,12 @@ impl Peer {
         })
     }
 
-    /// Chaperone with its log in `folder`.
+    /// Chaperone with its log in `folder`, shown as `name`.
     ///
     /// # Errors
     /// The policies do not build, or it does not start.
     pub fn chaperone(
+        name: String,
         variant: &Variant,
         postgres: &Postgres,
         binary: &Path,
@@ -154,7 +155,7 @@ impl Peer {
             write!(extra, "sslmode=disable")
         };
         Ok(Peer {
-            name: variant.name,
+            name,
             port: proxy.port(),
             extra,
             process: Some(proxy.process_id()),

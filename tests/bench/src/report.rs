@@ -8,7 +8,7 @@ use crate::workload::{Measured, Workload};
 #[derive(Debug)]
 pub struct Cell {
     pub workload: Workload,
-    pub peer: &'static str,
+    pub peer: String,
     pub rounds: Vec<Measured>,
 }
 
@@ -85,7 +85,7 @@ pub fn plot(cells: &[Cell]) -> String {
             y += BAR;
         }
         let share = cell.per_second() / direct.per_second();
-        let colour = match cell.peer {
+        let colour = match cell.peer.as_str() {
             "direct" => "#999999",
             "PgBouncer" => "#d08770",
             "relay" => "#a3be8c",
