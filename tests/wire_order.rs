@@ -92,6 +92,18 @@ fn the_unnamed_portal_goes_with_a_simple_query() {
 }
 
 #[test]
+fn a_portal_does_not_close_itself() {
+    for (text, state) in [("CLOSE ALL", "55000"), ("DISCARD ALL", "34000")] {
+        let said = rig().same(&[
+            Step::Send([unsynced(text), execute("", 0), sync()].concat()),
+            Step::Ready(1),
+            Step::Quiet,
+        ]);
+        assert_eq!(said.sqlstates(), [state], "{text}: {said}");
+    }
+}
+
+#[test]
 fn what_waits_for_a_name_is_skipped_when_giving_it_fails() {
     rig().same(&[
         Step::Send(query("PREPARE p AS SELECT 1")),

@@ -83,10 +83,10 @@ impl Session {
             Kind::Close { cursor: Some(name) } => {
                 self.portals.set(name.clone().into_bytes(), None);
             }
-            Kind::Close { cursor: None } => self.portals.retain(|_| false),
+            Kind::Close { cursor: None } => self.close_portals(permit),
             Kind::Discard { all: true } => {
                 self.statements.retain(|_| false);
-                self.portals.retain(|_| false);
+                self.close_portals(permit);
             }
             _ => {}
         }
@@ -104,6 +104,12 @@ impl Session {
                 Found::Unsettled => self.turn().await?,
             }
         }
+    }
+
+    /// All portals are closed, apart from the one that does it.
+    fn close_portals(&mut self, by: &Arc<Permit>) {
+        self.portals
+            .retain(|portal| Arc::ptr_eq(&portal.permit, by));
     }
 
     /// Whether a simple Query is under way, which takes the unnamed portal with it, and no Bind has come
