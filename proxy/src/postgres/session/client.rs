@@ -119,6 +119,11 @@ impl Session {
             // A cancel request that came while nothing ran must not hit what comes now.
             self.grounds.registered.asked.take();
         }
+        let bare = kind == frontend::SYNC || kind == frontend::FLUSH && self.skip == Skip::No;
+        if bare && message.len() > protocol::HEADER {
+            // The backend's error would be taken for the answer to something else.
+            return Err(Malformed::Trailing("Sync or Flush").into());
+        }
         match (self.skip, kind) {
             (_, frontend::TERMINATE) => {
                 // What was sent before it runs to its end, as it would without us.
