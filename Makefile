@@ -29,8 +29,9 @@ check: prerequisites ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-test: check ## Everything: lints, unit, integration and policy tests, the demo's story
+test: check ## Everything: lints, all tests, a slice of PostgreSQL's own, the demo's story
 	cargo test --workspace
+	$(MAKE) fidelity ONLY=regression SCHEDULE=tests/fidelity/slice PROXIED=1 TLS=1
 	$(MAKE) demo CHECK=1 STAY=
 
 leakcheck: ## Attacks on masking, judged by an outside script
@@ -64,7 +65,7 @@ FIDELITY = '$(TARGET)/debug/fidelity' --drivers '$(TARGET)/drivers' --python '$(
 fidelity: ## PostgreSQL's own suites and drivers, direct and through Chaperone, and what differs
 	@tests/prerequisites.sh $(if $(OF_POSTGRES),bison flex make perl) $(if $(OF_PYTHON),python3) \
 	    $(if $(OF_DRIVERS),python3 node=nodejs npm javac=default-jdk-headless)
-	cargo build -p chaperone -p chaperone-fidelity
+	cargo build --workspace --bin chaperone --bin fidelity
 	$(if $(OF_DRIVERS),@tests/drivers/install.sh '$(TARGET)/drivers')
 	$(if $(OF_PYTHON),@PSYCOPG='$(PSYCOPG)' tests/fidelity/python.sh '$(TARGET)/fidelity/python')
 	@failed=0; \
@@ -74,7 +75,7 @@ fidelity: ## PostgreSQL's own suites and drivers, direct and through Chaperone, 
 	    $(if $(SCHEDULE),--schedule '$(SCHEDULE)') $(if $(PROXIED),--proxied-only) || failed=1;) \
 	$(if $(OF_18),PATH="$$(tests/fidelity/eighteen.sh '$(TARGET)/fidelity/postgresql-18'):$$PATH"; export PATH; \
 	    $(FIDELITY) --only drivers --output '$(TARGET)/fidelity/results-18' || failed=1; \
-	    CHAPERONE_TEST_WITHOUT_TLS=1 cargo test -p chaperone --test clients || failed=1;) \
+	    CHAPERONE_TEST_WITHOUT_TLS=1 cargo test --workspace --test clients || failed=1;) \
 	exit $$failed
 
 clean: ## Remove everything that was built or left by the demo

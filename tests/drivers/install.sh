@@ -6,11 +6,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cd "$1"
 folder=$PWD
-version=1
+version=2
 [ "$(cat .installed 2>/dev/null)" != "$version" ] || exit 0
 say() { printf 'fidelity: %s\n' "$*" >&2; }
 
 say 'installing drivers: psycopg, asyncpg, SQLAlchemy'
+rm -rf python node java
 python3 -m venv python
 python/bin/pip install --quiet --disable-pip-version-check \
     'psycopg[binary]==3.3.4' 'asyncpg==0.31.0' 'sqlalchemy>=2.0,<2.1' >&2
