@@ -61,6 +61,7 @@ pub fn run(
     let written = output.join("outcomes");
     // What an earlier run has left says nothing about this one.
     let _ = fs::remove_file(&written);
+    let _ = fs::remove_dir_all(output.join("cache"));
     let said = fs::File::create(output.join("pytest.out")).context("write pytest.out")?;
     let mut command = Command::new("timeout");
     stage.environment(&mut command);
