@@ -7,10 +7,10 @@
     reason = "a benchmark stops where something is not as it should be"
 )]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use chaperone_audit_log::{
-    Code, Log, LogOptions, PrivateKey, RecordRef, Seq,
+    Code, Log, LogOptions, PrivateKey, Seq,
     payload::{Effects, Execution, ExecutionSealed, Intent, Parameter, SessionEnd, Status},
 };
 use divan::Bencher;
@@ -34,7 +34,24 @@ fn open() -> (TempDir, Log) {
         LogOptions::new(vec![key.public()]),
         |_progress| {},
     );
-    (folder, log.unwrap())
+    let log = log.unwrap();
+    // How quick storage is has to be learnt before a caller writes for itself.
+    for _ in 0..100 {
+        let seq = log.append(&end(&log), None, None).unwrap();
+        log.wait(seq, Duration::from_secs(10)).unwrap().unwrap();
+    }
+    (folder, log)
+}
+
+fn end(log: &Log) -> SessionEnd {
+    SessionEnd {
+        session: log.reference(Seq(1)),
+        cause: Code::from_words("client"),
+        executions: 1,
+        denied: 0,
+        rows: 1,
+        bytes: 12,
+    }
 }
 
 /// What a point read with one parameter makes.
@@ -101,15 +118,7 @@ fn a_batch_of_executions(bencher: Bencher<'_, '_>, records: usize) {
 #[divan::bench]
 fn a_clear_record(bencher: Bencher<'_, '_>) {
     let (_folder, log) = open();
-    let session: RecordRef = log.reference(Seq(1));
-    let end = SessionEnd {
-        session,
-        cause: Code::from_words("client"),
-        executions: 1,
-        denied: 0,
-        rows: 1,
-        bytes: 12,
-    };
+    let end = end(&log);
     bencher.bench_local(|| {
         log.enqueue(&end, None, None).unwrap();
         log.settle();
