@@ -238,7 +238,10 @@ impl Session {
 
     async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let bind = Bind::read(body)?;
-        if self.portals.weight() + body.len() > HELD {
+        // Of a longer value its length alone is kept.
+        let kept = bind.parameters.iter().flatten().map(|value| value.len());
+        let kept: usize = kept.filter(|length| *length <= MAX_VALUE).sum();
+        if self.portals.weight() + kept > HELD {
             self.decline(refuse::too_much_held("portals"), false);
             return Ok(());
         }
