@@ -88,6 +88,14 @@ pub enum PolicyError {
         .0.display()
     )]
     NoModule(PathBuf),
+    /// No module to look at.
+    #[error("{}: {error}. Give the file of a module: `policy build` prints where it is", path.display())]
+    NoFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
@@ -241,7 +249,10 @@ fn module_of(directory: &Path, messages: &[u8]) -> Option<PathBuf> {
 }
 
 fn inspect(file: &Path, out: &mut impl Write) -> Result<(), PolicyError> {
-    let bytes = read(file)?;
+    let bytes = fs::read(file).map_err(|error| PolicyError::NoFile {
+        path: file.to_owned(),
+        error,
+    })?;
     let host = Host::new(HostOptions::default())?;
     let seen = host.inspect(&file.display().to_string(), bytes)?;
     let manifest = &seen.manifest;
@@ -382,6 +393,11 @@ mod tests {
             error.contains("Give the directory of a policy crate"),
             "{error}"
         );
+        let error = run(PolicyCommand::Inspect {
+            file: folder.path().join("missing.wasm"),
+        });
+        assert!(error.contains("missing.wasm: "), "{error}");
+        assert!(error.contains("Give the file of a module"), "{error}");
         let file = folder.path().join("x.wasm");
         fs::write(&file, "hello").unwrap();
         let error = run(PolicyCommand::Inspect { file });
