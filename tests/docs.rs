@@ -7,133 +7,28 @@
     reason = "helpers of tests"
 )]
 
+#[path = "common/pages.rs"]
+mod pages;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::process::Command;
 
 use chaperone::command::Arguments;
+use chaperone_test_support::chaperone::run;
 use chaperone_test_support::policies::workspace;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-
-/// Texts in the auditors' description of the format that only look like commands.
-const NO_COMMANDS: [&str; 3] = [
-    "chaperone audit data key 1",
-    "chaperone audit blind 1",
-    "chaperone audit sent 1",
-];
-
-/// A document and what it shows as code.
-struct Document {
-    name: String,
-    text: String,
-}
-
-impl Document {
-    fn all() -> Vec<Document> {
-        let root = workspace();
-        let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
-        let docs = fs::read_dir(root.join("docs")).unwrap();
-        files.extend(docs.map(|entry| entry.unwrap().path()));
-        files
-            .into_iter()
-            .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
-            .map(|path: PathBuf| Document {
-                name: path.file_name().unwrap().to_string_lossy().into_owned(),
-                text: fs::read_to_string(&path).unwrap(),
-            })
-            .collect()
-    }
-
-    /// Lines of blocks: indented by four blanks, or fenced and marked `sh`. A backslash at the end
-    /// joins the next line.
-    fn commands(&self) -> Vec<String> {
-        let mut fence: Option<bool> = None;
-        let mut all: Vec<String> = Vec::new();
-        let mut joined = false;
-        for line in self.text.lines() {
-            if let Some(mark) = line.trim_start().strip_prefix("```") {
-                fence = match fence {
-                    None => Some(mark.trim() == "sh"),
-                    Some(_) => None,
-                };
-                continue;
-            }
-            let shown = match fence {
-                Some(is_sh) => is_sh.then_some(line),
-                None => line.strip_prefix("    "),
-            };
-            let Some(shown) = shown else {
-                joined = false;
-                continue;
-            };
-            let piece = shown.trim();
-            let (piece, more) = match piece.strip_suffix('\\') {
-                Some(start) => (start, true),
-                None => (piece, false),
-            };
-            match all.last_mut() {
-                Some(last) if joined => last.push_str(piece),
-                _ => all.push(piece.to_owned()),
-            }
-            joined = more;
-        }
-        all
-    }
-
-    /// `code` in running text.
-    fn spans(&self) -> Vec<String> {
-        let outside: Vec<&str> = self
-            .text
-            .split("\n```")
-            .step_by(2)
-            .flat_map(str::lines)
-            .filter(|line| !line.starts_with("    "))
-            .collect();
-        let outside = outside.join(" ");
-        let spans = outside.split('`').skip(1).step_by(2);
-        spans.map(str::to_owned).collect()
-    }
-}
-
-/// Words of a shell command up to a pipe, a list or a comment; variables stay as they are.
-fn words(command: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut word = String::new();
-    let (mut quote, mut inside) = (None, false);
-    for c in command.chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.push(c),
-            (None, '"' | '\'') => (quote, inside) = (Some(c), true),
-            (None, c) if c.is_whitespace() => {
-                if inside || !word.is_empty() {
-                    all.push(std::mem::take(&mut word));
-                }
-                inside = false;
-            }
-            (None, '|' | ';' | '&' | '>' | '#') if word.is_empty() && !inside => break,
-            (None, c) => word.push(c),
-        }
-    }
-    if inside || !word.is_empty() {
-        all.push(word);
-    }
-    // Settings of the environment before the command.
-    let first = all.iter().position(|word| !word.contains('='));
-    all.split_off(first.unwrap_or(0))
-}
+use pages::{COMMANDS, Page, Way, words};
 
 #[test]
 fn every_chaperone_command_parses() {
     let mut shown = BTreeSet::new();
     let mut wrong = Vec::new();
-    for document in Document::all() {
-        let whole = document.commands().into_iter().map(|text| (text, true));
-        let spans = document.spans().into_iter().map(|text| (text, false));
-        for (text, is_whole) in whole.chain(spans) {
+    for page in Page::all() {
+        for code in page.commands() {
+            let (text, is_whole) = (code.text, code.is_line);
             let words = words(&text);
-            let is_command = words.first().is_some_and(|word| word == "chaperone");
-            if !is_command || words.len() < 2 || NO_COMMANDS.contains(&text.as_str()) {
+            if words.first().is_none_or(|word| word != "chaperone") {
                 continue;
             }
             shown.insert(words.get(1).cloned().unwrap());
@@ -154,7 +49,7 @@ fn every_chaperone_command_parses() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
             if !asked && !variable && (is_whole || !short) {
-                wrong.push(format!("{}: `{text}`: {error}", document.name));
+                wrong.push(format!("{}: `{text}`: {error}", page.name));
             }
         }
     }
@@ -176,18 +71,14 @@ fn every_make_target_exists() {
         .map(|(target, _)| target)
         .collect();
     let mut seen = 0;
-    for document in Document::all() {
-        for text in document.commands().into_iter().chain(document.spans()) {
+    for page in Page::all() {
+        for text in page.commands().into_iter().map(|code| code.text) {
             let words = words(&text);
             if words.first().is_none_or(|word| word != "make") {
                 continue;
             }
             for target in words.iter().skip(1).filter(|word| !word.contains('=')) {
-                assert!(
-                    targets.contains(target.as_str()),
-                    "{}: {text}",
-                    document.name
-                );
+                assert!(targets.contains(target.as_str()), "{}: {text}", page.name);
                 seen += 1;
             }
         }
@@ -198,16 +89,16 @@ fn every_make_target_exists() {
 #[test]
 fn links_lead_somewhere() {
     let root = workspace();
-    for document in Document::all() {
-        let top = matches!(document.name.as_str(), "README.md" | "CONTRIBUTING.md");
-        let folder = if top { root.clone() } else { root.join("docs") };
-        for link in document.text.split("](").skip(1) {
+    for page in Page::all() {
+        let file = root.join(&page.name);
+        for link in page.text.split("](").skip(1) {
             let link = link.split(')').next().unwrap();
-            let file = link.split('#').next().unwrap();
-            if link.contains("://") || file.is_empty() {
+            let to = link.split('#').next().unwrap();
+            if link.contains("://") || to.is_empty() {
                 continue;
             }
-            assert!(folder.join(file).exists(), "{}: {link}", document.name);
+            let exists = file.with_file_name(to).exists();
+            assert!(exists, "{}: {link}", page.name);
         }
     }
 }
@@ -245,13 +136,85 @@ fn tests() -> BTreeSet<String> {
 }
 
 #[test]
+fn every_command_is_run_by_a_test() {
+    let tests = tests();
+    let mut listed = BTreeSet::new();
+    for (page, way, texts) in COMMANDS {
+        match way {
+            Way::By(test) => assert!(tests.contains(*test), "there is no test {test}"),
+            Way::Not(reason) => assert!(reason.contains(' '), "{page}: {reason}"),
+        }
+        for text in *texts {
+            assert!(listed.insert((*page, *text)), "twice: {page}: {text}");
+        }
+    }
+    let mut shown = BTreeSet::new();
+    let mut unknown = Vec::new();
+    for page in Page::all() {
+        for code in page.commands() {
+            let is_it = |(of, text): &&(&str, &str)| *of == page.name && *text == code.text;
+            let key = listed.iter().find(is_it);
+            // In running text, the beginning of a command that is run where it stands whole.
+            let start = format!("{} ", code.text);
+            let is_mention = !code.is_line
+                && listed
+                    .iter()
+                    .any(|(_, text)| *text == code.text || text.starts_with(&start));
+            match key {
+                Some(key) => _ = shown.insert(*key),
+                None if is_mention => {}
+                None => unknown.push(format!("{}: {}", page.name, code.text)),
+            }
+        }
+    }
+    assert_eq!(unknown, [""; 0], "neither run nor excepted");
+    let gone: Vec<_> = listed.difference(&shown).collect();
+    assert!(gone.is_empty(), "listed and shown nowhere: {gone:?}");
+}
+
+/// `make` in the workspace, whoever started this test.
+fn make(arguments: &str) -> String {
+    let mut make = Command::new("sh");
+    make.args(["-c", arguments]).current_dir(workspace());
+    for variable in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CHECK", "STAY", "ONLY"] {
+        make.env_remove(variable);
+    }
+    run(&mut make).unwrap()
+}
+
+#[test]
+fn make_lists_its_targets() {
+    let said = make("make help");
+    for target in ["demo", "test", "check", "clean"] {
+        let start = format!("make {target} ");
+        assert!(
+            said.lines().any(|line| line.trim().starts_with(&start)),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_only_make_runs_can_at_least_be_expanded() {
+    let mut seen = 0;
+    for (_, way, texts) in COMMANDS {
+        // `make --dry-run test` would start parts of it.
+        let of_make = |text: &&&str| text.starts_with("make ") && **text != "make test";
+        for text in texts.iter().filter(of_make) {
+            if matches!(way, Way::Not(_)) {
+                let said = make(&text.replacen("make", "make --dry-run", 1));
+                assert!(said.contains("cargo "), "{text}: {said}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 8, "the commands were not found: {seen}");
+}
+
+#[test]
 fn every_row_of_the_failure_table_is_shown_by_tests() {
     let known = tests();
-    let documents = Document::all();
-    let table = documents
-        .iter()
-        .find(|it| it.name == "failures.md")
-        .unwrap();
+    let table = Page::read("docs/failures.md");
     let rows = table.text.lines().filter(|line| line.starts_with("| "));
     let mut count = 0;
     for row in rows.skip(2) {

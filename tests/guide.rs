@@ -8,14 +8,18 @@
     reason = "helpers of tests"
 )]
 
+#[path = "common/pages.rs"]
+mod pages;
+
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chaperone_test_support::chaperone::run;
 use chaperone_test_support::{Chaperone, Postgres, clinic, policies};
+use pages::Shown;
 
+const CHAPERONE: &str = env!("CARGO_BIN_EXE_chaperone");
 const GUIDE: &str = include_str!("../docs/policy-authors.md");
 
 /// The block of code behind the paragraph that names `src/lib.rs`.
@@ -24,52 +28,46 @@ fn shown_source() -> String {
     block(rest)
 }
 
-/// The commands of a section, as they stand there.
-fn commands(section: &str) -> Vec<&'static str> {
-    let (_, rest) = GUIDE.split_once(section).unwrap();
-    let text = rest.split("\n## ").next().unwrap();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("    "))
-        .collect()
-}
-
 fn block(text: &str) -> String {
     let (_, rest) = text.split_once("\n```").unwrap();
     let (_, code) = rest.split_once('\n').unwrap();
     format!("{}\n", code.split_once("\n```").unwrap().0)
 }
 
-fn scaffold(folder: &Path) -> PathBuf {
-    let shown = commands("## 1. Scaffold");
-    assert_eq!(
-        shown,
-        [
-            "chaperone policy new ward-rules",
-            "cd ward-rules",
-            "cargo test"
-        ]
-    );
-    let mut new = Command::new(env!("CARGO_BIN_EXE_chaperone"));
-    new.args(shown[0].split(' ').skip(1)).current_dir(folder);
-    let said = run(&mut new).unwrap();
+/// Runs a command of the page in a shell that finds `chaperone`.
+fn shell(folder: &Path, command: &str, variables: &[(&str, &str)]) -> String {
+    let output = pages::shell(folder, CHAPERONE, command, variables);
+    let said = [&*output.stdout, &*output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{command}: {said}");
+    said
+}
+
+fn scaffold(folder: &Path, shown: &mut Shown) -> PathBuf {
+    let new = shown.take("chaperone policy new");
+    let enter = shown.take("cd ");
+    let said = shell(folder, &format!("{new}\n{enter}\npwd"), &[]);
     assert!(
         said.starts_with("ward-rules: ward-rules/src/lib.rs"),
         "{said}"
     );
     let home = folder.join("ward-rules");
+    assert!(said.trim().ends_with("/ward-rules"), "{said}");
     // The versions that are there already.
     let lock = policies::workspace().join("Cargo.lock");
     fs::copy(lock, home.join("Cargo.lock")).unwrap();
     home
 }
 
-fn cargo_test(home: &Path) {
-    let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    test.args(["test", "--quiet", "--lib"]).current_dir(home);
-    for setting in PROFILE {
-        test.args(["--config", setting]);
-    }
-    let said = run(test.env("CARGO_TARGET_DIR", policies::build_folder())).unwrap();
+fn cargo_test(home: &Path, shown: &mut Shown) {
+    let settings: String = PROFILE.map(|it| format!(" --config '{it}'")).concat();
+    let command = format!("{} --quiet --lib{settings}", shown.take("cargo test"));
+    let target = policies::build_folder();
+    let said = shell(
+        home,
+        &command,
+        &[("CARGO_TARGET_DIR", target.to_str().unwrap())],
+    );
     assert!(said.contains("1 passed"), "{said}");
 }
 
@@ -84,16 +82,17 @@ const PROFILE: [&str; 4] = [
 #[test]
 fn ten_minutes() {
     let folder = tempfile::tempdir().unwrap();
-    let home = scaffold(folder.path());
+    let mut shown = Shown::to("docs/policy-authors.md", "guide::ten_minutes");
+    let home = scaffold(folder.path(), &mut shown);
 
-    cargo_test(&home);
+    cargo_test(&home, &mut shown);
     fs::write(home.join("src/lib.rs"), shown_source()).unwrap();
-    cargo_test(&home);
+    cargo_test(&home, &mut shown);
 
     let postgres = Postgres::start().unwrap();
     clinic::seed(&postgres).unwrap();
     let (_, settings) = GUIDE.split_once("checked against the schema").unwrap();
-    let proxy = Chaperone::options(env!("CARGO_BIN_EXE_chaperone"))
+    let proxy = Chaperone::options(CHAPERONE)
         .target(
             &postgres,
             clinic::DATABASE,
@@ -110,13 +109,10 @@ fn ten_minutes() {
     assert_ne!(agent.value(phone).unwrap(), "[phone]");
 
     let policy_folder = proxy.policy_folder();
-    assert_eq!(
-        commands("## 3. Build and drop in"),
-        ["chaperone policy build . -o policies"]
-    );
-    let mut build = proxy.command(&["policy", "build", ".", "-o"]);
-    build.arg(&policy_folder).current_dir(&home);
-    let said = run(build.env("CARGO_TARGET_DIR", policies::target_folder())).unwrap();
+    symlink(&policy_folder, home.join("policies")).unwrap();
+    let target = policies::target_folder();
+    let target = [("CARGO_TARGET_DIR", target.to_str().unwrap())];
+    let said = shell(&home, &shown.take("chaperone policy build"), &target);
     assert!(said.starts_with("ward-rules 0.1.0: "), "{said}");
     assert!(policy_folder.join("ward_rules.wasm").is_file());
 
@@ -132,11 +128,12 @@ fn ten_minutes() {
         refused.text()
     );
 
-    let explain = |sql: &str| {
-        let mut command = proxy.command(&["explain", sql, "--as", "agent-7", "--config"]);
-        run(command.arg(proxy.config())).unwrap()
-    };
-    let text = explain("SELECT name, phone FROM patients");
+    let here = proxy.folder();
+    shell(here, &shown.take("chaperone check"), &[]);
+    let said = shell(here, &shown.take("chaperone policy inspect"), &[]);
+    assert!(said.contains("ward-rules"), "{said}");
+    let command = shown.take("chaperone explain");
+    let text = shell(here, &command, &[]);
     let line = text
         .lines()
         .find(|line| line.starts_with("phone "))
@@ -145,9 +142,11 @@ fn ten_minutes() {
         line.contains("\"[phone]\"") && line.ends_with("ward-rules"),
         "{text}"
     );
-    let text = explain("SELECT body FROM notes");
+    let other = command.replace("name, phone FROM patients", "body FROM notes");
+    let text = shell(here, &other, &[]);
     assert!(
         text.contains("deny with 42501 [other-ward] This table"),
         "{text}"
     );
+    shown.all_ran();
 }
