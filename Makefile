@@ -23,7 +23,7 @@ prerequisites:
 demo: prerequisites ## Start a clinic behind Chaperone, play the story, stay up until Ctrl-C
 	@echo 'building Chaperone (minutes the first time, seconds later)'
 	cargo build -p chaperone -p chaperone-demo -p chaperone-test-support
-	@CHECK='$(CHECK)' STAY='$(STAY)' '$(TARGET)/debug/demo'
+	@exec env CHECK='$(CHECK)' STAY='$(STAY)' '$(TARGET)/debug/demo'
 
 check: prerequisites ## Formatting and lints
 	cargo fmt --all --check

@@ -1,8 +1,9 @@
 //! `make demo`: a clinic, an issuer, Chaperone, and a story played with the real psql.
 //!
 //! `CHECK=1` plays the story and exits with 1 if a step did not go as told; `STAY=1` skips the
-//! story and stays up.
+//! story and stays up. `CHAPERONE_DEMO_FOLDER` names another folder than `.demo`.
 
+mod interrupt;
 mod personas;
 mod show;
 mod stage;
@@ -12,16 +13,29 @@ use std::process::ExitCode;
 
 use chaperone_test_support::Result;
 use chaperone_test_support::clinic;
-use chaperone_test_support::error::Context as _;
 
+use interrupt::Interrupt;
 use personas::{PERSONAS, Persona};
 use show::Show;
 use stage::{Pace, Stage};
 
 fn main() -> ExitCode {
-    match run() {
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&interrupt) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(_) if let Some(signal) = interrupt.came() => {
+            // Whatever error it was, it came of this; what ran has been dropped.
+            stage::sweep(&stage::folder());
+            eprintln!("demo: interrupted; nothing of it is left");
+            ExitCode::from(128 + signal)
+        }
         Err(error) => {
             eprintln!("demo: {error}");
             ExitCode::from(2)
@@ -29,16 +43,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool> {
+fn run(interrupt: &Interrupt) -> Result<bool> {
     let check = asked("CHECK");
     let stay = asked("STAY");
     let mut show = Show::default();
     let mut passed = true;
     let stage = if stay {
-        Stage::set(&show, Pace::ByHand)?
+        Stage::set(&show, Pace::ByHand, interrupt)?
     } else {
-        let stage = Stage::set(&show, Pace::Story)?;
-        passed = story::play(&stage, &mut show);
+        let stage = Stage::set(&show, Pace::Story, interrupt)?;
+        passed = story::play(&stage, &mut show)?;
         if check {
             finish(stage, passed);
             return Ok(passed);
@@ -47,7 +61,7 @@ fn run() -> Result<bool> {
         stage.restart(Pace::ByHand)?
     };
     invite(&stage)?;
-    wait_for_the_end()?;
+    interrupt.wait();
     println!("\ncleaning up");
     finish(stage, passed);
     Ok(passed)
@@ -85,6 +99,10 @@ fn invite(stage: &Stage) -> Result<()> {
     );
     println!("   $CHAPERONE_BIN audit verify $CHAPERONE_LOG_DIR");
     println!("   curl $CHAPERONE_ADMIN_URL/metrics");
+    println!(
+        "   $CHAPERONE_BIN explain \"SELECT name, ssn FROM patients\" --as $CHAPERONE_PERSONA_AGENT \
+         --config $CHAPERONE_CONFIG"
+    );
     println!("   psql \"$CHAPERONE_DIRECT\"           # the backend itself, past Chaperone\n");
     println!("   tables      patients staff rooms encounters diagnoses medications notes claims");
     println!("   admin       {}", stage.admin_url());
@@ -96,6 +114,10 @@ fn invite(stage: &Stage) -> Result<()> {
     println!(
         "   audit log   {}",
         stage.chaperone.audit_folder().display()
+    );
+    println!(
+        "   personas    {}      # what explain takes with --as",
+        stage.personas_folder().display()
     );
     println!(
         "   proxy's log {}",
@@ -113,19 +135,4 @@ fn invite(stage: &Stage) -> Result<()> {
         Persona::APPROVER.subject
     );
     Ok(())
-}
-
-fn wait_for_the_end() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start a runtime")?;
-    runtime.block_on(async {
-        let mut ended = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.context("watch for Ctrl-C"),
-            _ = ended.recv() => Ok(()),
-        }
-    })
 }

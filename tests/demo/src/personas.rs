@@ -1,5 +1,9 @@
 //! Who plays in the story, and their tokens from a real issuer.
 
+use std::fs;
+use std::path::Path;
+
+use chaperone_test_support::error::Context as _;
 use chaperone_test_support::{Issuer, Result};
 use serde_json::json;
 
@@ -59,6 +63,22 @@ impl Persona {
     };
 }
 
+impl Persona {
+    /// Of the file that stands for them with `chaperone explain --as`.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        format!("{}.json", self.name)
+    }
+
+    fn purpose(&self) -> Option<&'static str> {
+        (!self.purpose.is_empty()).then_some(self.purpose)
+    }
+
+    fn run(&self) -> Option<&'static str> {
+        (!self.run.is_empty()).then_some(self.run)
+    }
+}
+
 /// Everyone.
 pub const PERSONAS: [Persona; 4] = [
     Persona::AGENT,
@@ -82,13 +102,13 @@ impl Tokens {
     pub fn issue() -> Result<Self> {
         let issuer = Issuer::start()?;
         let token = |persona: &Persona| {
-            let some = |text: &'static str| (!text.is_empty()).then_some(text);
             let claims = json!({
                 "groups": persona.groups,
-                "purpose": some(persona.purpose),
-                "run": some(persona.run),
+                "purpose": persona.purpose(),
+                "run": persona.run(),
             });
-            Ok((persona.name, issuer.token(persona.subject, &claims)?))
+            let token = issuer.token(persona.subject, &claims)?;
+            Ok((persona.name, token))
         };
         let tokens = PERSONAS.iter().map(token).collect::<Result<_>>()?;
         Ok(Tokens { issuer, tokens })
@@ -101,6 +121,26 @@ impl Tokens {
         tokens
             .find(|(name, _)| *name == who.name)
             .map_or("", |(_, token)| token)
+    }
+
+    /// Writes a file for everyone, with what their token says, for `chaperone explain --as`.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn write_personas(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).context(format!("make {}", folder.display()))?;
+        for persona in PERSONAS {
+            let text = json!({
+                "subject": persona.subject,
+                "issuer": self.issuer(),
+                "groups": persona.groups,
+                "purpose": persona.purpose(),
+                "run": persona.run(),
+            });
+            let file = folder.join(persona.file_name());
+            fs::write(&file, format!("{text:#}\n")).context(format!("write {}", file.display()))?;
+        }
+        Ok(())
     }
 
     /// The issuer's URL.

@@ -9,6 +9,7 @@ use chaperone_test_support::error::{Context as _, Error};
 use chaperone_test_support::psql::{Psql, PsqlOutput};
 use chaperone_test_support::{Postgres, Result, clinic, policies};
 
+use crate::interrupt::Interrupt;
 use crate::personas::{PERSONAS, Persona, Tokens};
 use crate::show::Show;
 
@@ -32,8 +33,10 @@ pub struct Stage {
     pub tokens: Tokens,
     /// The proxy's program.
     pub binary: PathBuf,
-    /// `.demo`, ignored by git.
+    /// Of [`folder`].
     pub folder: PathBuf,
+    /// Whether to go on.
+    pub interrupt: Interrupt,
 }
 
 /// The example policies that the clinic runs with, and their settings.
@@ -52,6 +55,12 @@ const POLICIES: [(&str, &str); 3] = [
 /// The policy that step 5 edits.
 pub const HOUSE_RULES: &str = "house-rules";
 
+/// In the run's folder.
+const PERSONAS_FOLDER: &str = "personas";
+
+/// In the demo's folder.
+const ENVIRONMENT: &str = "env.sh";
+
 const HOUSE_RULES_SOURCE: &str = include_str!("../house-rules/src/lib.rs");
 const HOUSE_RULES_MANIFEST: &str = include_str!("../house-rules/manifest.toml");
 
@@ -59,31 +68,37 @@ impl Stage {
     /// Builds and starts everything.
     ///
     /// # Errors
-    /// The first part that does not start, in its own words.
-    pub fn set(show: &Show, pace: Pace) -> Result<Self> {
+    /// The first part that does not start, in its own words; or that it is to end.
+    pub fn set(show: &Show, pace: Pace, interrupt: &Interrupt) -> Result<Self> {
         let binary = beside("chaperone")?;
-        let folder = policies::workspace().join(".demo");
+        let folder = folder();
         let run = folder.join("run");
         if run.exists() {
             fs::remove_dir_all(&run).context(format!("clear {}", run.display()))?;
         }
         fs::create_dir_all(&run).context(format!("make {}", run.display()))?;
 
-        show.progress("starting a throwaway PostgreSQL");
+        let begin = |what: &str| {
+            interrupt.check()?;
+            show.progress(what);
+            Ok(())
+        };
+        begin("starting a throwaway PostgreSQL")?;
         let postgres = Postgres::start()?;
-        show.progress(&format!(
+        begin(&format!(
             "seeding the clinic: {} invented patients",
             clinic::PATIENTS
-        ));
+        ))?;
         clinic::seed(&postgres)?;
-        show.progress("starting an OIDC issuer");
+        begin("starting an OIDC issuer")?;
         let tokens = Tokens::issue()?;
+        tokens.write_personas(&run.join(PERSONAS_FOLDER))?;
 
         let mut modules = Vec::new();
         for (name, settings) in POLICIES {
-            show.progress(&format!(
+            begin(&format!(
                 "building the policy {name} from source (the first build takes a minute or two)"
-            ));
+            ))?;
             modules.push((
                 name,
                 build_policy(
@@ -94,19 +109,21 @@ impl Stage {
                 settings,
             ));
         }
-        show.progress("building the policy that step 5 will change");
+        begin("building the policy that step 5 will change")?;
         write_house_rules(&folder, HOUSE_RULES_SOURCE)?;
         let built = build_policy(&binary, &folder.join(HOUSE_RULES), &run)?;
         modules.push((HOUSE_RULES, built, ""));
 
-        show.progress("starting chaperone serve");
+        begin("starting chaperone serve")?;
         let chaperone = options(&binary, &run, &postgres, &tokens, &modules, pace).start()?;
+        interrupt.check()?;
         Ok(Stage {
             postgres,
             chaperone,
             tokens,
             binary,
             folder,
+            interrupt: interrupt.clone(),
         })
     }
 
@@ -150,6 +167,12 @@ impl Stage {
     #[must_use]
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.chaperone.admin())
+    }
+
+    /// Files for `chaperone explain --as`.
+    #[must_use]
+    pub fn personas_folder(&self) -> PathBuf {
+        self.folder.join("run").join(PERSONAS_FOLDER)
     }
 
     /// Changes the source of the house rules, builds them and drops the module in.
@@ -208,6 +231,11 @@ impl Stage {
             let name = persona.name.to_uppercase();
             put(&format!("CHAPERONE_TOKEN_{name}"), self.tokens.of(persona));
             put(&format!("CHAPERONE_ROLE_{name}"), persona.role);
+            let file = self.personas_folder().join(persona.file_name());
+            put(
+                &format!("CHAPERONE_PERSONA_{name}"),
+                &file.to_string_lossy(),
+            );
         }
         put("CHAPERONE_ADMIN_URL", &self.admin_url());
         put("CHAPERONE_ADMIN_TOKEN", self.tokens.of(Persona::APPROVER));
@@ -242,28 +270,45 @@ impl Stage {
     }
 
     /// Ends everything and removes what it left: keys, passwords, log, the edited policy.
-    pub fn clear(mut self) {
-        self.chaperone.stop();
-        for part in ["run", HOUSE_RULES] {
-            let _ = fs::remove_dir_all(self.folder.join(part));
-        }
-        let _ = fs::remove_file(self.environment_file());
-        // Goes only when it is empty.
-        let _ = fs::remove_dir(&self.folder);
+    pub fn clear(self) {
+        let folder = self.folder.clone();
+        drop(self);
+        sweep(&folder);
     }
 
     /// Where [`Stage::write_environment`] writes.
     #[must_use]
     pub fn environment_file(&self) -> PathBuf {
-        self.folder.join("env.sh")
+        self.folder.join(ENVIRONMENT)
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        // Before its database, so that sessions end in order.
+        self.chaperone.stop();
         // What it names is gone.
         let _ = fs::remove_file(self.environment_file());
     }
+}
+
+/// The demo's folder: `.demo`, which git ignores, or another that the environment names.
+#[must_use]
+pub fn folder() -> PathBuf {
+    std::env::var_os("CHAPERONE_DEMO_FOLDER").map_or_else(
+        || policies::workspace().join(".demo"),
+        |named| std::path::absolute(&named).unwrap_or_else(|_| named.into()),
+    )
+}
+
+/// Removes what a demo that is over has left in its folder.
+pub fn sweep(folder: &Path) {
+    for part in ["run", HOUSE_RULES] {
+        let _ = fs::remove_dir_all(folder.join(part));
+    }
+    let _ = fs::remove_file(folder.join(ENVIRONMENT));
+    // Goes only when it is empty.
+    let _ = fs::remove_dir(folder);
 }
 
 fn options(

@@ -15,15 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SHOWN: usize = 14;
 
 /// Plays all steps; whether each went as told.
-pub fn play(stage: &Stage, show: &mut Show) -> bool {
+pub fn play(stage: &Stage, show: &mut Show) -> Result<bool> {
     let steps: [fn(&Stage, &mut Show) -> Result<()>; 6] =
         [masked, denied, held, limited, reloaded, verified];
     for step in steps {
-        if let Err(error) = step(stage, show) {
+        let played = step(stage, show);
+        stage.interrupt.check()?;
+        if let Err(error) = played {
             show.broken(&error);
         }
     }
-    show.verdict()
+    Ok(show.verdict())
 }
 
 fn masked(stage: &Stage, show: &mut Show) -> Result<()> {

@@ -39,6 +39,12 @@ pub enum Error {
         /// What is known about the delay.
         output: String,
     },
+    /// Whoever started this wants it to end.
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// Its number.
+        signal: u8,
+    },
     /// A certificate or key could not be made.
     #[error("certificate: {0}")]
     Certificate(String),

@@ -122,6 +122,8 @@ impl Guarded {
                 .args(["-c", "kill -s \"$1\" \"$2\"", "kill", signal])
                 .arg(self.child.id().to_string())
                 .stderr(Stdio::null())
+                // Ctrl-C must not keep the child from being told.
+                .process_group(0)
                 .status();
         }
     }
