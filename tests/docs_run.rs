@@ -122,7 +122,9 @@ fn what_auditors_are_shown_works() {
         "docs_run::what_auditors_are_shown_works",
     );
     let commands = shown.all();
-    assert!(commands.len() >= 7, "{commands:?}");
+    assert!(commands.len() >= 8, "{commands:?}");
+    let value = "UPDATE import_shown SET id = id + 1";
+    fs::write(place.path().join("value.txt"), value).unwrap();
     let (mut head, mut request) = (String::new(), String::new());
     for command in &commands {
         let variables = [("HEAD", head.as_str()), ("REQUEST", request.as_str())];
@@ -137,6 +139,8 @@ fn what_auditors_are_shown_works() {
             request = behind(&records, "\"request\":\"").to_owned();
         } else if command.contains(" verify ") {
             head = behind(&said, "head ").to_owned();
+        } else if command.contains(" digest ") {
+            assert!(said.contains(" operation\n"), "{command}: {said}");
         } else if command.contains("--key") {
             assert!(said.contains("import_shown"), "{command}: {said}");
         } else if command.starts_with("grep ") {

@@ -21,8 +21,8 @@ use chaperone_audit_log::{
 use uuid::Uuid;
 
 pub use convert::{
-    action_codes, applied_masks, limit_codes, mask_code, object_names, parameter, session_start,
-    sqlstate, verdict_code,
+    action_codes, applied_masks, limit_codes, mask_code, object_names, session_start, sqlstate,
+    verdict_code,
 };
 
 use waiters::{Place, Waiters};

@@ -18,6 +18,7 @@ mod meaning;
 pub mod measure;
 mod names;
 mod outbox;
+mod parameters;
 mod portal;
 mod protocol;
 mod queue;

@@ -99,6 +99,7 @@ pub const COMMANDS: &[(&str, Way, &[&str])] = &[
             "chaperone audit show audit --kind decision --since 2026-01-01",
             "chaperone audit show audit --json --key auditor.key",
             r#"grep -ah '"kind":"session-start"' audit/*/*.seg"#,
+            "chaperone audit digest audit value.txt --key auditor.key",
         ],
     ),
     (

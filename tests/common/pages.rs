@@ -231,9 +231,10 @@ const PROGRAMS: [&str; 29] = [
 ];
 
 /// Texts in the auditors' description of the format that only look like commands.
-const NO_COMMANDS: [&str; 3] = [
+const NO_COMMANDS: [&str; 4] = [
     "chaperone audit data key 1",
     "chaperone audit blind 1",
+    "chaperone audit long 1",
     "chaperone audit sent 1",
 ];
 

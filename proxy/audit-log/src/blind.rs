@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::value::Digest;
 
 const INFO: &[u8] = b"chaperone audit blind 1";
+const LONG: &[u8] = b"chaperone audit long 1";
+const SENT: &[u8] = b"chaperone audit sent 1";
 
 /// A digest under the run's key. Only a [`Blinder`] makes one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,16 +60,30 @@ impl Blinder {
         hasher.finish()
     }
 
+    /// The digest of a value that is too long to be kept.
+    ///
+    /// One may have hundreds of megabytes, and SHA3 would hold up whoever shares the thread: like
+    /// [`SentHasher`]'s this is BLAKE3 in its keyed mode. The key is SHA3-256 of
+    /// `chaperone audit long 1` and the key of [`Blinded`] digests.
+    #[must_use]
+    pub fn of_long(&self, bytes: &[u8]) -> Blinded {
+        let hash = self.keyed(LONG).update(bytes).finalize();
+        Blinded(Digest(*hash.as_bytes()))
+    }
+
     /// Makes the digests of what is sent.
     #[must_use]
     pub fn sent(&self) -> SentHasher {
-        let key = Sha3_256::new()
-            .chain_update(SENT)
-            .chain_update(self.0.as_slice());
-        let key = Zeroizing::new(key.finalize().into());
         SentHasher {
-            hasher: Box::new(blake3::Hasher::new_keyed(&key)),
+            hasher: Box::new(self.keyed(SENT)),
         }
+    }
+
+    fn keyed(&self, purpose: &[u8]) -> blake3::Hasher {
+        let key = Sha3_256::new()
+            .chain_update(purpose)
+            .chain_update(self.0.as_slice());
+        blake3::Hasher::new_keyed(&Zeroizing::new(key.finalize().into()))
     }
 
     /// A digest of bytes that come in pieces.
@@ -105,8 +121,6 @@ impl fmt::Debug for BlindHasher {
         f.write_str("BlindHasher(not shown)")
     }
 }
-
-const SENT: &[u8] = b"chaperone audit sent 1";
 
 /// A digest of what one run after another sends.
 ///
@@ -157,6 +171,31 @@ mod tests {
         pieces.update(b"b");
         assert_eq!(pieces.finish(), a.of(b"ab"));
         assert!(!format!("{a:?}").contains("01"));
+    }
+
+    #[test]
+    fn a_long_value_has_a_digest_of_its_own_kind() {
+        let (a, b) = (Blinder::new(&[1; 32]), Blinder::new(&[2; 32]));
+        let value = "x".repeat(1 << 20);
+        let long = a.of_long(value.as_bytes());
+        assert_eq!(long, a.of_long(value.as_bytes()));
+        assert_ne!(long, a.of_long(&value.as_bytes()[1..]));
+        assert_ne!(long, b.of_long(value.as_bytes()));
+        assert_ne!(long, a.of(value.as_bytes()));
+        // As documented, so that others can compute it.
+        let key = |parts: [&[u8]; 2]| <[u8; 32]>::from(Sha3_256::digest(parts.concat()));
+        let blind = key([b"chaperone audit blind 1", &[1; 32]]);
+        let key = key([b"chaperone audit long 1", &blind]);
+        let documented = blake3::keyed_hash(&key, value.as_bytes());
+        assert_eq!(long.digest(), Digest(*documented.as_bytes()));
+        // What is sent is digested under another key.
+        let mut sent = a.sent();
+        sent.update(value.as_bytes());
+        assert_ne!(sent.take(), Some(long));
+        // Whoever has no key digests in vain.
+        let plain = blake3::hash(value.as_bytes());
+        assert_ne!(long.digest(), Digest(*plain.as_bytes()));
+        assert_ne!(long.digest(), Digest::of(value.as_bytes()));
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! The contract's vocabulary as records have it: codes, names and digests instead of text.
 
 use chaperone_audit_log::{
-    Blinder, Code, Digest, Name, hex_encode,
+    Blinder, Code, Digest, Name,
     payload::{
-        ActorName, BudgetLimit, LimitCodes, MaskCode, ObjectName, OutputMask, Parameter,
-        SessionStart, SessionStartSealed, Strength, VerdictCode,
+        ActorName, BudgetLimit, LimitCodes, MaskCode, ObjectName, OutputMask, SessionStart,
+        SessionStartSealed, Strength, VerdictCode,
     },
 };
-use chaperone_contract::{Actions, Limits, Object, Session, Transform, Value, Verdict};
-
-/// The longest bind value, in bytes, that is kept whole; of a longer one the digest is.
-const KEPT: usize = 64 << 10;
+use chaperone_contract::{Actions, Limits, Object, Session, Transform, Verdict};
 
 /// A verdict without its reason.
 #[must_use]
@@ -90,23 +87,6 @@ pub fn object_names<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Vec<Ob
         .collect()
 }
 
-/// A bind value for the sealed part; of a long one only the digest.
-#[must_use]
-pub fn parameter(value: &Value) -> Parameter {
-    let long = |bytes: &[u8]| Parameter::Digest {
-        digest: Digest::of(bytes),
-        bytes: bytes.len() as u64,
-    };
-    match value {
-        Value::Null => Parameter::Null,
-        Value::Text(text) if text.len() > KEPT => long(text.as_bytes()),
-        Value::Text(text) => Parameter::Text(text.clone()),
-        Value::Binary(bytes) if bytes.len() > KEPT => long(bytes),
-        Value::Binary(bytes) => Parameter::Binary(hex_encode(bytes)),
-        Value::Truncated(bytes) => Parameter::Truncated { bytes: *bytes },
-    }
-}
-
 /// A SQLSTATE as a code, lower case.
 #[must_use]
 pub fn sqlstate(state: &str) -> Code {
@@ -173,23 +153,6 @@ mod tests {
         let json = serde_json::to_string(&masks).unwrap();
         assert!(!json.contains("CANARY"), "{json}");
         assert!(json.contains("{\"keep-last\":4}"), "{json}");
-    }
-
-    #[test]
-    fn long_values_are_kept_as_digests() {
-        let long = "x".repeat(KEPT + 1);
-        let Parameter::Digest { digest, bytes } = parameter(&Value::Text(long.clone())) else {
-            panic!("not a digest")
-        };
-        assert_eq!(
-            (digest, bytes),
-            (Digest::of(long.as_bytes()), long.len() as u64)
-        );
-        assert_eq!(parameter(&Value::Null), Parameter::Null);
-        assert_eq!(
-            parameter(&Value::Binary(vec![1, 255])),
-            Parameter::Binary("01ff".into())
-        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `chaperone audit`: verify, show, trace, keygen.
+//! `chaperone audit`: verify, show, trace, digest, keygen.
 
 use std::{
     io::{self, Write},
@@ -11,6 +11,7 @@ use chaperone_audit_log::{
 };
 use uuid::Uuid;
 
+mod digest;
 mod show;
 mod trace;
 mod verify;
@@ -27,7 +28,7 @@ pub enum AuditCommand {
         /// The log directory.
         dir: PathBuf,
         /// A head that was noted earlier (64 hexadecimal digits): it must be there.
-        #[arg(long, value_name = "HASH", value_parser = digest)]
+        #[arg(long, value_name = "HASH", value_parser = head)]
         expect_head: Option<Digest>,
         /// A record that must be there: SEQ of the newest run, or LOG/SEQ.
         #[arg(long, value_name = "SEQ", value_parser = at_least)]
@@ -63,6 +64,20 @@ pub enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Tell which records hold the digest of a value that is at hand.
+    ///
+    /// Of a bind value that is too long to be kept (over 64 KiB) the log has a digest, as it has of
+    /// every statement's text. Digests are keyed: this prints those that the file's bytes have in each
+    /// run, then the records that hold one. Ends with 0 when there are any.
+    Digest {
+        /// The log directory.
+        dir: PathBuf,
+        /// A file with the value's bytes as they were sent, `-` for standard input.
+        file: PathBuf,
+        /// An auditor's private key: without one nobody can make these digests.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
     /// Make an auditor's key pair: NAME.pub for the proxy, NAME.key for the auditor alone.
     Keygen {
         /// 1 to 64 characters out of a-z, 0-9 and '-'; a folder may stand before it.
@@ -78,7 +93,7 @@ pub enum AuditCommand {
 #[derive(Clone, Copy, Debug)]
 pub struct AtLeast(Option<Uuid>, Seq);
 
-/// Runs the command. 0 = well, 1 = the log is not well or has no such request, 2 = it could not be
+/// Runs the command. 0 = well, 1 = the log is not well or has no such request or value, 2 = it could not be
 /// looked at.
 #[must_use]
 pub fn run(command: AuditCommand) -> ExitCode {
@@ -104,6 +119,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("{}: {source}; give the directory of the log, [audit] directory in the configuration", path.display())]
     Directory { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Key(#[from] chaperone_audit_log::KeyError),
     #[error("{0}")]
@@ -161,6 +178,7 @@ fn dispatch(command: AuditCommand, out: &mut impl Write) -> Result<bool, Failure
         AuditCommand::Trace { dir, request, key } => {
             trace::trace(&dir, &request, key.as_deref(), out)
         }
+        AuditCommand::Digest { dir, file, key } => digest::digest(&dir, &file, &key, out),
         AuditCommand::Keygen { name, output } => {
             let name = name.or(output).unwrap_or_default();
             let dir = name.parent().unwrap_or(Path::new(""));
@@ -189,7 +207,7 @@ fn private_key(path: Option<&Path>) -> Result<Option<PrivateKey>, Failure> {
     Ok(path.map(PrivateKey::read).transpose()?)
 }
 
-fn digest(text: &str) -> Result<Digest, &'static str> {
+fn head(text: &str) -> Result<Digest, &'static str> {
     Digest::from_hex(text).ok_or("a head is 64 lower-case hexadecimal digits, as verify prints it")
 }
 

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::{
-    Actions, Context, Limits, Operation, Session as Caller, SqlFacts, Transform, Value, Verdict,
+    Actions, Context, Limits, Operation, Session as Caller, SqlFacts, Transform, Verdict,
 };
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
@@ -24,6 +24,7 @@ mod rows;
 use self::rows::Planned;
 use super::{
     disclosure::{self, Reach},
+    parameters::Parameters,
     refusal::{Refusal, sqlstate},
 };
 
@@ -337,7 +338,7 @@ pub(crate) struct Permit {
     pub(crate) decision: Seq,
     /// What a person said, where it was held.
     pub(crate) approval: Option<Approved>,
-    pub(crate) parameters: Vec<Value>,
+    pub(crate) parameters: Parameters,
     /// The request that it was decided for, as the client is told.
     pub(crate) request: Uuid,
     /// Whether the set would show anything of it, once that was asked.
@@ -368,7 +369,7 @@ impl Permit {
         set: Arc<PolicySet>,
         decision: Seq,
         approval: Option<Approved>,
-        parameters: Vec<Value>,
+        parameters: Parameters,
         request: Uuid,
     ) -> Option<Arc<Self>> {
         let allowed = match ruling.verdict {
@@ -396,7 +397,7 @@ impl Permit {
             ruling: None,
             decision,
             approval: None,
-            parameters: Vec::new(),
+            parameters: Parameters::default(),
             request,
             shows: OnceLock::new(),
         })
@@ -451,7 +452,7 @@ impl Permit {
         };
         *self.shows.get_or_init(|| {
             let context = Context {
-                parameters: self.parameters.clone(),
+                parameters: self.parameters.values.clone(),
                 received_at: unix_seconds(),
                 in_transaction: false,
             };

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use chaperone_contract::Value;
 use chaperone_sql::Kind;
 use tokio::time::Instant;
 
@@ -62,13 +61,7 @@ impl Weigh for Prepared {
 
 impl Weigh for Portal {
     fn weight(&self) -> usize {
-        let value = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            Value::Binary(bytes) => bytes.len(),
-            Value::Null | Value::Truncated(_) => 0,
-        };
-        let values: usize = self.permit.parameters.iter().map(value).sum();
-        ENTRY + size_of_val(self.formats.as_slice()) + values
+        ENTRY + size_of_val(self.formats.as_slice()) + self.permit.parameters.weight()
     }
 }
 

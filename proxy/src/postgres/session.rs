@@ -46,6 +46,7 @@ use super::{
     decide::{Ground, Statement},
     disclosure::PutOff,
     names::Names,
+    parameters::Parameters,
     portal::{Portal, Prepared},
     protocol::{self, Malformed, frontend},
     queue::Expected,
@@ -331,7 +332,7 @@ impl Session {
     async fn record_settings(&mut self) -> Result<(), End> {
         for setting in std::mem::take(&mut self.grounds.settings) {
             // The policies may be others by now.
-            self.permit(&setting, Vec::new())
+            self.permit(&setting, Parameters::default())
                 .await?
                 .map_err(End::Told)?;
         }

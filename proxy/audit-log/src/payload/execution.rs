@@ -6,7 +6,7 @@ use crate::{
     blind::Blinded,
     payload::{OutputMask, Payload},
     record::{Kind, RecordRef, Role},
-    value::{Code, Digest},
+    value::Code,
 };
 
 /// A bind value. Only ever sealed.
@@ -19,16 +19,17 @@ pub enum Parameter {
     Text(String),
     /// Bytes, hexadecimal.
     Binary(String),
-    /// Too long to keep: what it was.
+    /// Too long to keep: what it was. Fields stand in the order of their names, so that a list of
+    /// parameters has the same digest when it was read as JSON and is written again.
     Digest {
-        /// Digest of the bytes.
-        digest: Digest,
-        /// Their number.
+        /// The number of its bytes.
         bytes: u64,
+        /// Their digest; see [`Blinder::of_long`](crate::Blinder::of_long).
+        digest: Blinded,
     },
-    /// Too long even to take in: how long.
+    /// Too long to keep, and nothing else is known of it.
     Truncated {
-        /// Bytes.
+        /// The number of its bytes.
         bytes: u64,
     },
 }
@@ -55,7 +56,7 @@ pub struct Intent {
     /// How many parameters; absent where there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub parameter_count: u32,
-    /// Digest of the parameters.
+    /// Digest of the parameters as sealed: a list, as JSON without blanks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Blinded>,
 }

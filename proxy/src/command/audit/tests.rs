@@ -136,6 +136,40 @@ fn a_request_is_followed_and_nothing_is_open_without_the_key() {
 }
 
 #[test]
+fn a_value_is_found_by_its_digest() {
+    let story = story();
+    let dir = story.dir.path().join("log");
+    let (dir, key) = (dir.to_str().unwrap(), story.key.to_str().unwrap());
+    let file = story.dir.path().join("value");
+    let found = |value: &str| {
+        std::fs::write(&file, value).unwrap();
+        output(&["digest", dir, file.to_str().unwrap(), "--key", key])
+    };
+    let (well, text) = found("text");
+    assert!(well, "{text}");
+    assert_eq!(text.matches(" operation\n").count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
+    let (well, text) = found("other text");
+    assert!(!well && text.lines().count() == 2, "{text}");
+    // A key that opens nothing makes no digests.
+    let (foreign, _) = PrivateKey::generate("foreign")
+        .unwrap()
+        .write(story.dir.path())
+        .unwrap();
+    let foreign = foreign.to_str().unwrap();
+    let words = [
+        "audit",
+        "digest",
+        dir,
+        file.to_str().unwrap(),
+        "--key",
+        foreign,
+    ];
+    let error = dispatch(Line::parse_from(words).command, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("opens no run"), "{error}");
+}
+
+#[test]
 fn verify_says_what_it_found() {
     let story = story();
     let dir = story.dir.path().join("log");

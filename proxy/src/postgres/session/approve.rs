@@ -14,6 +14,7 @@ use crate::{
     postgres::{
         decide::{Approved, Permit, Statement, unix_seconds},
         meaning,
+        parameters::Parameters,
         protocol::{self, backend},
         refusal::{Refusal, sqlstate},
     },
@@ -24,12 +25,12 @@ impl Session {
     pub(super) async fn permit_by_person(
         &mut self,
         statement: &Arc<Statement>,
-        parameters: Vec<Value>,
+        parameters: Parameters,
         ruling: &Arc<Ruling>,
         approval: &Approval,
         decision: Seq,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
-        let held = match self.held(statement, &parameters, approval, decision) {
+        let held = match self.held(statement, &parameters.values, approval, decision) {
             Ok(held) => held,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -125,16 +126,17 @@ impl Session {
         };
         let active = self.shared.policies.load_full();
         let context = Context {
-            parameters: asked.parameters,
+            parameters: asked.parameters.values,
             received_at: unix_seconds(),
             in_transaction: self.in_transaction(),
         };
+        let long = asked.parameters.long;
         let same_question =
             active.set.digest() == ruling.set && !ruling.reads.contains(Reads::CLOCK);
         let (again, decision) = if same_question {
             (Arc::clone(ruling), asked.decision)
         } else {
-            self.rule(&active, &statement, &context)?
+            self.rule(&active, &statement, &context, &long)?
         };
         if !covers(approval, &again.verdict) {
             let gaps = &statement.operation.gaps;
@@ -166,7 +168,10 @@ impl Session {
             Arc::clone(&active.set),
             decision,
             Some(approved),
-            context.parameters,
+            Parameters {
+                values: context.parameters,
+                long,
+            },
             self.last_request,
         );
         Ok(permit.ok_or_else(|| denied(&again, None)))
@@ -184,7 +189,12 @@ impl Session {
             }
             Err(Unreadable::Aborted | Unreadable::Skipped) => return Ok(Err(refuse::aborted())),
         };
-        let held = self.held(&again, &asked.parameters, asked.approval, asked.decision);
+        let held = self.held(
+            &again,
+            &asked.parameters.values,
+            asked.approval,
+            asked.decision,
+        );
         if held.is_ok_and(|held| held.binding().digests == asked.bound) {
             return Ok(Ok(again));
         }
@@ -300,7 +310,7 @@ impl Session {
 /// What was put before a person.
 struct Asked<'a> {
     statement: &'a Arc<Statement>,
-    parameters: Vec<Value>,
+    parameters: Parameters,
     ruling: &'a Arc<Ruling>,
     approval: &'a Approval,
     decision: Seq,

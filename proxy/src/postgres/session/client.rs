@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use chaperone_contract::Value;
 use chaperone_sql::Kind;
 
 use super::{End, Session, Skip, names::naming, refuse, understand::Unreadable};
 use crate::postgres::{
+    parameters::Parameters,
     portal::{Portal, Prepared},
     protocol::{self, Bind, Fields, Malformed, Named, Parse, frontend},
     queue::Expected,
@@ -28,8 +28,6 @@ pub(super) const HELD: usize = 64 << 20;
 const MAX_SMALL: usize = 10_000 + 1;
 /// `FirstNormalObjectId`: types below are PostgreSQL's own.
 const FIRST_NORMAL: u32 = 16_384;
-/// Bind values up to this many bytes are handed to policies; of longer ones they see the length.
-const MAX_VALUE: usize = 64 << 10;
 
 impl Session {
     /// Handles one message of the client, if there is one. Says whether there was.
@@ -238,10 +236,7 @@ impl Session {
 
     async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let bind = Bind::read(body)?;
-        // Of a longer value its length alone is kept.
-        let kept = bind.parameters.iter().flatten().map(|value| value.len());
-        let kept: usize = kept.filter(|length| *length <= MAX_VALUE).sum();
-        if self.portals.weight() + kept > HELD {
+        if self.portals.weight() + Parameters::kept(&bind) > HELD {
             self.decline(refuse::too_much_held("portals"), false);
             return Ok(());
         }
@@ -271,10 +266,12 @@ impl Session {
             self.refuse(refuse::several_statements(), false);
             return Ok(());
         }
+        let parameters = Parameters::bound(&bind, self.shared.audit.blinder());
         let permit = if prepared.means(statement) {
-            self.permit(statement, values(&bind)).await?
+            self.permit(statement, parameters).await?
         } else {
-            self.permit_unknown(statement, refuse::OTHER_NAMES, refuse::other_names())
+            let (gap, refusal) = (refuse::OTHER_NAMES, refuse::other_names());
+            self.permit_unknown(statement, parameters, gap, refusal)
                 .await?
         };
         let permit = match permit {
@@ -530,31 +527,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// A parameter in text form, as policies and the log see it.
-pub(super) fn value_of(text: Option<&str>) -> Value {
-    match text {
-        None => Value::Null,
-        Some(text) if text.len() > MAX_VALUE => Value::Truncated(text.len() as u64),
-        Some(text) => Value::Text(text.to_owned()),
-    }
-}
-
-/// Bind values as policies see them.
-fn values(bind: &Bind<'_>) -> Vec<Value> {
-    let value = |(index, value): (usize, &Option<&[u8]>)| match value {
-        None => Value::Null,
-        Some(bytes) if bytes.len() > MAX_VALUE => Value::Truncated(bytes.len() as u64),
-        Some(bytes) if protocol::format_of(&bind.parameter_formats, index) == 0 => {
-            std::str::from_utf8(bytes).map_or_else(
-                |_| Value::Binary(bytes.to_vec()),
-                |text| Value::Text(text.to_owned()),
-            )
-        }
-        Some(bytes) => Value::Binary(bytes.to_vec()),
-    };
-    bind.parameters.iter().enumerate().map(value).collect()
 }
 
 /// Entries that are skipped by the backend after an error, up to the end of the batch.

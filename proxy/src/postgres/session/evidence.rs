@@ -10,7 +10,7 @@ use chaperone_audit_log::{
     AppendError, Code, Durable, Payload, RecordRef, Seq,
     payload::{self, Status, VerdictCode},
 };
-use chaperone_contract::{Context, Value, Verdict};
+use chaperone_contract::{Context, Verdict};
 use chaperone_policy_host::{Answer, Ruling};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use crate::{
     audit,
     postgres::{
         decide::{Permit, Statement},
+        parameters::Digests,
         queue::Expected,
         refusal::{Refusal, sqlstate},
         run::{Evidence, Run},
@@ -132,7 +133,7 @@ impl Session {
         &mut self,
         active: &ActiveSet,
         statement: &Statement,
-        context: &Context,
+        (context, long): (&Context, &Digests),
         ruling: &Ruling,
         memo_of: Option<Seq>,
     ) -> Result<Seq, End> {
@@ -190,7 +191,7 @@ impl Session {
         let sealed = payload::DecisionSealed {
             answers,
             message: message.cloned(),
-            parameters: context.parameters.iter().map(audit::parameter).collect(),
+            parameters: long.recorded(&context.parameters),
         };
         self.append_decision(&clear, &sealed)
     }
@@ -338,7 +339,7 @@ impl Session {
 
     fn intent(&self, run: &Run, portal: Option<&[u8]>) -> (payload::Intent, payload::IntentSealed) {
         let audit = &self.shared.audit;
-        let parameters = &run.permit.parameters;
+        let parameters = run.permit.parameters.recorded();
         let clear = payload::Intent {
             decision: audit.reference(run.permit.decision),
             approval: run.permit.approval.map(|approved| approved.record),
@@ -349,11 +350,9 @@ impl Session {
             read_only: run.permit.statement.effects.read_only,
             in_transaction: run.in_transaction,
             parameter_count: u32::try_from(parameters.len()).unwrap_or(u32::MAX),
-            parameters: (!parameters.is_empty()).then(|| digest(audit.blinder(), parameters)),
+            parameters: (!parameters.is_empty()).then(|| digest(audit.blinder(), &parameters)),
         };
-        let sealed = payload::IntentSealed {
-            parameters: parameters.iter().map(audit::parameter).collect(),
-        };
+        let sealed = payload::IntentSealed { parameters };
         (clear, sealed)
     }
 
@@ -521,7 +520,7 @@ fn micros(time: Duration) -> u64 {
 
 fn digest(
     blinder: &chaperone_audit_log::Blinder,
-    parameters: &[Value],
+    parameters: &[payload::Parameter],
 ) -> chaperone_audit_log::Blinded {
     blinder.of(&serde_json::to_vec(parameters).unwrap_or_default())
 }

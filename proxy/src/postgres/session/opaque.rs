@@ -16,6 +16,7 @@ use super::{
 use crate::postgres::{
     decide::{Ground, Permit, Statement, unix_seconds},
     disclosure,
+    parameters::Parameters,
     portal::Prepared,
     refusal::{Refusal, sqlstate},
 };
@@ -88,12 +89,13 @@ impl Session {
     pub(super) async fn permit_unknown(
         &mut self,
         statement: &Arc<Statement>,
+        parameters: Parameters,
         gap: &'static str,
         refusal: Refusal,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         let unknown = Arc::new(statement.with_gap(gap));
         if self.shows_anything(&unknown.operation) {
-            return self.permit_by_policies(&unknown, Vec::new()).await;
+            return self.permit_by_policies(&unknown, parameters).await;
         }
         let request = self.record_refusal(statement, &refusal)?;
         Ok(Err(refusal.request(request)))

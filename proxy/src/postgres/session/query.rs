@@ -12,6 +12,7 @@ use super::{
 };
 use crate::postgres::{
     decide::Permit,
+    parameters::Parameters,
     protocol::Fields,
     queue::Expected,
     refusal::{Refusal, sqlstate},
@@ -86,7 +87,7 @@ impl Session {
     ) -> Result<Result<Vec<Arc<Permit>>, Refusal>, End> {
         let mut permits: Vec<(Arc<Permit>, u64)> = Vec::with_capacity(script.statements.len());
         for statement in &script.statements {
-            match self.permit(statement, Vec::new()).await? {
+            match self.permit(statement, Parameters::default()).await? {
                 Ok(permit) => permits.push((permit, self.waits)),
                 Err(refusal) => return Ok(Err(refusal)),
             }
@@ -106,7 +107,7 @@ impl Session {
                     return Ok(Err(refuse::aborted()));
                 }
             };
-            *permit = match self.permit(&statement, Vec::new()).await? {
+            *permit = match self.permit(&statement, Parameters::default()).await? {
                 Ok(permit) => permit,
                 Err(refusal) => return Ok(Err(refusal)),
             };

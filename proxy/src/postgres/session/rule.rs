@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use chaperone_audit_log::Seq;
-use chaperone_contract::{Context, Value, Verdict};
+use chaperone_contract::{Context, Verdict};
 use chaperone_policy_host::{Ruling, denial};
 use chaperone_sql::Kind;
 use tokio::time::Instant;
 
-use super::{End, Session, client::value_of, refuse};
+use super::{End, Session, refuse};
 use crate::postgres::{
     decide::{Decider, Permit, Statement, decider, unix_seconds},
     disclosure::shows_anything,
+    parameters::{Digests, Parameters},
     portal::Portal,
     refusal::{Refusal, denial_sqlstate, sqlstate},
     shared::ActiveSet,
@@ -22,7 +23,7 @@ impl Session {
     pub(super) async fn permit(
         &mut self,
         statement: &Arc<Statement>,
-        parameters: Vec<Value>,
+        parameters: Parameters,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         if self.draining && self.status == b'I' {
             return Ok(Err(refuse::draining()));
@@ -42,9 +43,10 @@ impl Session {
             }
             Decider::Refused(refusal) => {
                 let gap = "what another role may do is not known";
-                self.permit_unknown(statement, gap, refusal).await
+                self.permit_unknown(statement, parameters, gap, refusal)
+                    .await
             }
-            Decider::Named => self.permit_named(statement).await,
+            Decider::Named => self.permit_named(statement, parameters).await,
             Decider::Policies => self.permit_by_policies(statement, parameters).await,
         }
     }
@@ -53,29 +55,30 @@ impl Session {
     async fn permit_named(
         &mut self,
         statement: &Arc<Statement>,
+        mut parameters: Parameters,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         if statement.source.index > 0 {
             let refusal = refuse::unclear_name("behind other statements of the same text");
             let gap = "statements before it may change what stands behind the name";
-            return self.permit_unknown(statement, gap, refusal).await;
+            return self
+                .permit_unknown(statement, parameters, gap, refusal)
+                .await;
         }
-        let mut parameters = Vec::new();
         let inner = match &statement.kind {
             Kind::Execute {
                 arguments: None, ..
             } => {
                 let refusal = refuse::unclear_name("with more than constants as arguments");
                 let gap = "what the arguments of EXECUTE do is not understood";
-                return self.permit_unknown(statement, gap, refusal).await;
+                return self
+                    .permit_unknown(statement, parameters, gap, refusal)
+                    .await;
             }
             Kind::Execute {
                 name,
                 arguments: Some(arguments),
             } => {
-                parameters = arguments
-                    .iter()
-                    .map(|one| value_of(one.as_deref()))
-                    .collect();
+                parameters = Parameters::constants(arguments, self.shared.audit.blinder());
                 let absent = refuse::no_such_statement(name);
                 match self.named_statement(name).await? {
                     None => return self.permit_nameless(statement, absent).await,
@@ -84,7 +87,9 @@ impl Session {
                             [one] if !prepared.means(one) => {
                                 let gap = refuse::OTHER_NAMES;
                                 let refusal = refuse::other_names();
-                                return self.permit_unknown(statement, gap, refusal).await;
+                                return self
+                                    .permit_unknown(statement, parameters, gap, refusal)
+                                    .await;
                             }
                             [one] => Arc::clone(one),
                             _ => return Ok(Err(refuse::several_statements())),
@@ -104,7 +109,7 @@ impl Session {
         };
         if let Decider::Refused(refusal) = decider(&inner, &self.shared.rules.settings) {
             let gap = "what another role may do is not known";
-            return self.permit_unknown(&inner, gap, refusal).await;
+            return self.permit_unknown(&inner, parameters, gap, refusal).await;
         }
         let through_name =
             inner.labelled && !matches!(inner.kind, Kind::Prepare { .. } | Kind::Declare { .. });
@@ -117,7 +122,7 @@ impl Session {
             )
             .hint("use the extended protocol, or send the statement plain");
             let gap = "what EXECUTE and FETCH give of protected data is not understood";
-            return self.permit_unknown(&inner, gap, refusal).await;
+            return self.permit_unknown(&inner, parameters, gap, refusal).await;
         }
         self.permit_by_policies(&inner, parameters).await
     }
@@ -129,21 +134,23 @@ impl Session {
         absent: Refusal,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         let gap = "it is not known what stands behind the name";
-        self.permit_unknown(statement, gap, absent).await
+        self.permit_unknown(statement, Parameters::default(), gap, absent)
+            .await
     }
 
     pub(super) async fn permit_by_policies(
         &mut self,
         statement: &Arc<Statement>,
-        parameters: Vec<Value>,
+        parameters: Parameters,
     ) -> Result<Result<Arc<Permit>, Refusal>, End> {
         let active = self.shared.policies.load_full();
+        let Parameters { values, long } = parameters;
         let context = Context {
-            parameters,
+            parameters: values,
             received_at: unix_seconds(),
             in_transaction: self.in_transaction(),
         };
-        let (ruling, decision) = self.rule(&active, statement, &context)?;
+        let (ruling, decision) = self.rule(&active, statement, &context, &long)?;
         let passes = matches!(ruling.verdict, Verdict::Allow | Verdict::RequireApproval(_));
         if passes && statement.evades_masks() {
             let caller = &self.grounds.caller;
@@ -159,7 +166,10 @@ impl Session {
                 return Ok(Err(refusal.request(request)));
             }
         }
-        let parameters = context.parameters;
+        let parameters = Parameters {
+            values: context.parameters,
+            long,
+        };
         match &ruling.verdict {
             Verdict::Allow => {
                 self.counts.allowed += 1;
@@ -205,11 +215,12 @@ impl Session {
             return Ok(None);
         }
         let context = Context {
-            parameters: permit.parameters.clone(),
+            parameters: permit.parameters.values.clone(),
             received_at: unix_seconds(),
             in_transaction: self.in_transaction(),
         };
-        let (ruling, _) = self.rule(&active, &permit.statement, &context)?;
+        let long = &permit.parameters.long;
+        let (ruling, _) = self.rule(&active, &permit.statement, &context, long)?;
         let passes = matches!(ruling.verdict, Verdict::Allow | Verdict::RequireApproval(_));
         Ok(if permit.is_as_by(&ruling) {
             None
@@ -221,18 +232,25 @@ impl Session {
         })
     }
 
-    /// What the set says, from memory where that holds, and the record of it.
+    /// What the set says, from memory where that holds, and the record of it. `long` goes with the
+    /// context's parameters.
     pub(super) fn rule(
         &mut self,
         active: &ActiveSet,
         statement: &Arc<Statement>,
         context: &Context,
+        long: &Digests,
     ) -> Result<(Arc<Ruling>, Seq), End> {
         if let Some((ruling, decision)) = statement.remembered(&active.set, context) {
             if !matches!(ruling.verdict, Verdict::Allow) {
                 // Each refusal is a request of its own.
-                let decision =
-                    self.record_decision(active, statement, context, &ruling, Some(decision))?;
+                let decision = self.record_decision(
+                    active,
+                    statement,
+                    (context, long),
+                    &ruling,
+                    Some(decision),
+                )?;
                 return Ok((ruling, decision));
             }
             self.last_request = self.requests.next();
@@ -248,7 +266,7 @@ impl Session {
                 "a policy failed; the statement is denied"
             );
         }
-        let decision = self.record_decision(active, statement, context, &ruling, None)?;
+        let decision = self.record_decision(active, statement, (context, long), &ruling, None)?;
         statement.remember(context, &ruling, decision);
         Ok((ruling, decision))
     }
