@@ -120,3 +120,140 @@ fn what_was_changed_while_a_statement_waited_is_withheld() {
     }
     done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
 }
+
+/// How long a statement is kept waiting: longer than a session takes what it knows for current.
+const LONG: Duration = Duration::from_millis(1300);
+
+/// Sends what begins with a read of `big` and keeps that waiting while `change` is made past Chaperone.
+fn changed_past_us(
+    rig: &Rig,
+    reader: &mut Wire,
+    messages: &[u8],
+    ends: usize,
+    change: &str,
+) -> String {
+    let mut holder = rig.direct();
+    done(&mut holder, &query("BEGIN; LOCK TABLE big"));
+    reader.send(messages).unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    while holder.ask(&query(waiting)).all("DataRow") != ["DataRow '1'"] {}
+    if !change.is_empty() {
+        done(&mut rig.direct(), &query(change));
+    }
+    std::thread::sleep(LONG);
+    done(&mut holder, &query("COMMIT"));
+    reader.play(&[Step::Ready(ends)]).to_string()
+}
+
+const VIEWS: &str = "DROP VIEW IF EXISTS shown, gone, secret;
+    CREATE VIEW shown AS SELECT body::text AS v FROM item;
+    CREATE VIEW secret AS SELECT ssn::text AS v FROM patient";
+const SWAP: &str = "ALTER VIEW shown RENAME TO gone; ALTER VIEW secret RENAME TO shown";
+
+/// Nobody told Chaperone, and the statement had been sent.
+#[test]
+fn what_was_changed_past_us_while_a_statement_waited_is_withheld() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    let waits = query("SELECT count(*) FROM big");
+    let extended = |sql: &str| [run(sql, &[]), sync()].concat();
+    for (messages, ends) in [
+        (query("SELECT count(*) FROM big; SELECT v FROM shown"), 1),
+        ([waits.clone(), query("SELECT v FROM shown")].concat(), 2),
+        ([waits.clone(), extended("SELECT v FROM shown")].concat(), 2),
+        (
+            [waits.clone(), query("COPY (SELECT v FROM shown) TO STDOUT")].concat(),
+            2,
+        ),
+        // Its error would quote what it cannot read.
+        (
+            [waits.clone(), query("SELECT v::integer FROM shown")].concat(),
+            2,
+        ),
+    ] {
+        done(&mut rig.direct(), &query(VIEWS));
+        let mut reader = Rig::through(&proxy);
+        done(&mut reader, &query("SELECT v FROM shown"));
+        let said = changed_past_us(&rig, &mut reader, &messages, ends, SWAP);
+        assert!(said.contains("DataRow '12000'"), "{said}");
+        assert!(!said.contains("900-11"), "{said}");
+        assert!(said.contains("0A000") || said.contains("22P02"), "{said}");
+        // Sent again it is what it is now.
+        let said = reader.ask(&query("SELECT v FROM shown"));
+        assert_eq!(said.all("DataRow").len(), 2, "{said}");
+        assert!(!said.to_string().contains("900-11"), "{said}");
+    }
+    done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
+}
+
+/// A late answer to what nobody has changed is the answer that it would have been.
+#[test]
+fn what_waited_and_is_what_it_was_is_shown() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    done(&mut rig.direct(), &query(VIEWS));
+    let waits = query("SELECT count(*) FROM big");
+    let beside = "CREATE TABLE beside (a integer); DROP TABLE beside;
+                  CREATE TABLE IF NOT EXISTS another (a integer)";
+    let of_temporary = query("SELECT m.a, s.v FROM mine m, shown s");
+    let of_patients = query("SELECT name, ssn FROM patient");
+    for change in ["", beside] {
+        for (own, messages) in [
+            (vec![], query("SELECT v FROM shown")),
+            (vec![], of_patients.clone()),
+            (
+                vec!["CREATE TEMP TABLE mine AS SELECT 7 AS a"],
+                of_temporary.clone(),
+            ),
+            (
+                vec!["SET search_path = public, pg_catalog"],
+                query("SELECT v FROM shown"),
+            ),
+            (vec![], query("SELECT 1 / (SELECT 0 FROM shown LIMIT 1)")),
+        ] {
+            let mut reader = Rig::through(&proxy);
+            for sql in own {
+                done(&mut reader, &query(sql));
+            }
+            let at_once = reader.ask(&messages).to_string();
+            let both = [waits.clone(), messages].concat();
+            let late = changed_past_us(&rig, &mut reader, &both, 2, change);
+            let (_, behind) = late.split_once("ReadyForQuery").unwrap();
+            let (_, at_once) = at_once.split_once('\n').unwrap();
+            assert!(behind.trim().contains(at_once.trim()), "{at_once}\n{late}");
+        }
+    }
+    done(
+        &mut rig.direct(),
+        &query("DROP VIEW shown, secret; DROP TABLE another"),
+    );
+}
+
+/// With the shortest age a change holds at once, also a stranger's.
+#[test]
+fn where_nothing_known_may_be_old_a_change_past_us_holds_at_once() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let options = rig.masking(BINARY, labels);
+    let proxy = options
+        .toml("[session]\ncatalog_age = \"1ms\"")
+        .start()
+        .unwrap();
+    let mut reader = Rig::through(&proxy);
+    let mut owner = rig.direct();
+    let read = "SELECT v FROM shown";
+    for ask in [query(read), [run(read, &[]), sync()].concat()] {
+        done(&mut owner, &query(VIEWS));
+        let said = reader.ask(&ask);
+        assert!(said.to_string().contains("item 1"), "{said}");
+        done(&mut owner, &query(SWAP));
+        let said = reader.ask(&ask);
+        assert_eq!(said.all("DataRow").len(), 2, "{said}");
+        for shown in ["item 1", "900-11"] {
+            assert!(!said.to_string().contains(shown), "{said}");
+        }
+    }
+    done(&mut owner, &query("DROP VIEW shown, gone"));
+}

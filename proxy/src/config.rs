@@ -172,6 +172,10 @@ pub struct Session {
     /// A client or backend that has not answered for so long, not even its system, is gone.
     #[serde(deserialize_with = "value::duration")]
     pub peer_timeout: Duration,
+    /// How long ago the database's catalog may have been looked at when a statement is sent, and when
+    /// it begins to answer.
+    #[serde(deserialize_with = "value::duration")]
+    pub catalog_age: Duration,
     /// Names of harmless settings that a caller may SET and RESET.
     pub settings: Vec<String>,
 }
@@ -207,6 +211,7 @@ impl Default for Session {
             idle_timeout: Duration::from_secs(15 * 60),
             absolute_timeout: Duration::from_secs(8 * 60 * 60),
             peer_timeout: Duration::from_secs(60),
+            catalog_age: Duration::from_secs(1),
             settings: settings.map(str::to_owned).to_vec(),
         }
     }

@@ -13,6 +13,7 @@ mod connection;
 mod decide;
 mod disclosure;
 mod listener;
+mod lookout;
 mod mask;
 mod meaning;
 pub mod measure;

@@ -278,7 +278,7 @@ fn rules(config: &Config) -> SessionRules {
         result_buffer: config.statement.buffer,
         approval_wait: config.approvals.wait,
         approval_ttl: config.approvals.ttl,
-        catalog_age: Duration::from_secs(1),
+        catalog_age: config.session.catalog_age,
     }
 }
 

@@ -322,6 +322,26 @@ impl Catalog {
         known.any(|known| known.is_enum && known.schema == type_ref.schema)
     }
 
+    /// The same with the temporary relations of the session whose catalog `other` is, in place of any
+    /// of its own.
+    #[must_use]
+    pub fn with_temporary_of(&self, other: &Catalog) -> Catalog {
+        let is_temporary =
+            |of: &Catalog, relation: &Relation| of.temp_schema.as_ref() == Some(&relation.schema);
+        let lasting = self.relations.iter().filter(|one| !is_temporary(self, one));
+        let temporary = other
+            .relations
+            .iter()
+            .filter(|one| is_temporary(other, one));
+        Catalog {
+            relations: lasting.chain(temporary).cloned().collect(),
+            printed_path: other.printed_path.clone(),
+            temp_schema: other.temp_schema.clone(),
+            ..self.clone()
+        }
+        .seal()
+    }
+
     /// Builds the indexes and the fingerprint.
     pub(crate) fn seal(mut self) -> Self {
         self.by_oid.clear();

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +32,13 @@ pub(super) fn all(config: &Config) -> Result<(), Fault> {
             key!["session", "peer_timeout"],
             "shorter than the probes of TCP can tell, or longer than half a day",
             "write \"6s\" to \"12h\"; \"60s\" is good",
+        ));
+    }
+    if config.session.catalog_age > Duration::from_secs(60) {
+        return Err(Fault::new(
+            key!["session", "catalog_age"],
+            "what others make of the database's schema would be noticed too late",
+            "write at most \"1m\"; \"1s\" is good",
         ));
     }
     for (index, name) in config.session.settings.iter().enumerate() {

@@ -232,7 +232,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "[statement]",
         "[statements]",
-        "chaperone.toml:41:2: statements: unknown field `statements`, expected one of `listen`, `admin`, `audit`, `policies`, `session`, `statement`, `approvals`, `masking`, `identity`, `targets`, `log`; remove the key or correct its name; docs/operators.md lists all keys",
+        "chaperone.toml:42:2: statements: unknown field `statements`, expected one of `listen`, `admin`, `audit`, `policies`, `session`, `statement`, `approvals`, `masking`, `identity`, `targets`, `log`; remove the key or correct its name; docs/operators.md lists all keys",
     ),
     (
         "address = \"0.0.0.0:6432\"",
@@ -300,24 +300,29 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "chaperone.toml:38:16: session.peer_timeout: shorter than the probes of TCP can tell, or longer than half a day; write \"6s\" to \"12h\"; \"60s\" is good",
     ),
     (
+        "# catalog_age = \"1s\"",
+        "catalog_age = \"2m\"",
+        "chaperone.toml:39:15: session.catalog_age: what others make of the database's schema would be noticed too late; write at most \"1m\"; \"1s\" is good",
+    ),
+    (
         "# settings = [",
         "settings = [\"Role\", ",
-        "chaperone.toml:39:13: session.settings[0]: \"Role\" would let callers change as whom their statements run; remove it, and grant roles under [[targets.roles]]",
+        "chaperone.toml:40:13: session.settings[0]: \"Role\" would let callers change as whom their statements run; remove it, and grant roles under [[targets.roles]]",
     ),
     (
         "# max_bytes = \"1MiB\"",
         "max_bytes = true",
-        "chaperone.toml:42:13: statement.max_bytes: not a size; write a number of bytes or a string such as \"4MiB\"",
+        "chaperone.toml:43:13: statement.max_bytes: not a size; write a number of bytes or a string such as \"4MiB\"",
     ),
     (
         "# level = \"info\"",
         "level = \"chaperone=loud\"",
-        "chaperone.toml:55:9: log.level: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; write error, warn, info, debug or trace, or a filter such as \"info,chaperone=debug\"",
+        "chaperone.toml:56:9: log.level: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; write error, warn, info, debug or trace, or a filter such as \"info,chaperone=debug\"",
     ),
     (
         "# format = \"text\"",
         "format = \"xml\"",
-        "chaperone.toml:54:10: log.format: unknown variant `xml`, expected `text` or `json`; write a value of the kind that docs/operators.md gives for this key",
+        "chaperone.toml:55:10: log.format: unknown variant `xml`, expected `text` or `json`; write a value of the kind that docs/operators.md gives for this key",
     ),
     (
         "directory = \"policies\"",
@@ -327,7 +332,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "\"mask.key\"",
         "\"auditor.pub\"",
-        "chaperone.toml:51:18: masking.keyed_hash_key: auditor.pub holds 5 bytes, too few; make one: head -c 32 /dev/urandom > mask.key",
+        "chaperone.toml:52:18: masking.keyed_hash_key: auditor.pub holds 5 bytes, too few; make one: head -c 32 /dev/urandom > mask.key",
     ),
     (
         "key = \"server.key\"",
@@ -347,102 +352,102 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "issuer = \"https:",
         "issuer = \"http:",
-        "chaperone.toml:58:10: identity.providers[0].issuer: \"http://id.example.org\" is not an https URL without query and fragment; write the issuer exactly as in the `iss` of its tokens, such as \"https://id.example.org\"",
+        "chaperone.toml:59:10: identity.providers[0].issuer: \"http://id.example.org\" is not an https URL without query and fragment; write the issuer exactly as in the `iss` of its tokens, such as \"https://id.example.org\"",
     ),
     (
         "# algorithms = [\"RS256\"",
         "algorithms = [\"HS256\"",
-        "chaperone.toml:61:14: identity.providers[0].algorithms: \"HS256\" is not an accepted signature algorithm; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA (\"none\" and shared secrets are never accepted)",
+        "chaperone.toml:62:14: identity.providers[0].algorithms: \"HS256\" is not an accepted signature algorithm; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA (\"none\" and shared secrets are never accepted)",
     ),
     (
         "# leeway = \"30s\"",
         "leeway = \"1h\"",
-        "chaperone.toml:65:10: identity.providers[0].leeway: more than five minutes keeps expired tokens alive; write at most \"5m\"",
+        "chaperone.toml:66:10: identity.providers[0].leeway: more than five minutes keeps expired tokens alive; write at most \"5m\"",
     ),
     (
         "token_sha3 = \"a7ff",
         "token_sha3 = \"A-SECRET-a7ff",
-        "chaperone.toml:70:14: identity.static[0].token_sha3: not 64 hexadecimal digits; write the SHA3-256 of the token: printf %s \"$TOKEN\" | openssl dgst -sha3-256",
+        "chaperone.toml:71:14: identity.static[0].token_sha3: not 64 hexadecimal digits; write the SHA3-256 of the token: printf %s \"$TOKEN\" | openssl dgst -sha3-256",
     ),
     (
         "2027-01-01T00:00:00Z",
         "2027-01-01",
-        "chaperone.toml:73:11: identity.static[0].expires: not a point in time; write date, time and offset, such as \"2027-01-01T00:00:00Z\"",
+        "chaperone.toml:74:11: identity.static[0].expires: not a point in time; write date, time and offset, such as \"2027-01-01T00:00:00Z\"",
     ),
     (
         "# port = 5432",
         "port = 70000",
-        "chaperone.toml:78:8: targets[0].port: invalid value: integer `70000`, expected u16; write a value of the kind that docs/operators.md gives for this key",
+        "chaperone.toml:79:8: targets[0].port: invalid value: integer `70000`, expected u16; write a value of the kind that docs/operators.md gives for this key",
     ),
     (
         "[targets.tls]\nmode = \"verify-full\"\nca = \"ca.pem\"",
         "",
-        "chaperone.toml:77:8: targets[0].host: reached over TCP without [targets.tls]; add [targets.tls] with mode = \"verify-full\" and ca = \"...\" (mode = \"disable\" on loopback)",
+        "chaperone.toml:78:8: targets[0].host: reached over TCP without [targets.tls]; add [targets.tls] with mode = \"verify-full\" and ca = \"...\" (mode = \"disable\" on loopback)",
     ),
     (
         "mode = \"verify-full\"\nca = \"ca.pem\"",
         "mode = \"disable\"",
-        "chaperone.toml:82:8: targets[0].tls.mode: results would come from 10.0.0.5 in clear; use mode = \"verify-full\" with ca; \"disable\" is for a Unix socket or loopback",
+        "chaperone.toml:83:8: targets[0].tls.mode: results would come from 10.0.0.5 in clear; use mode = \"verify-full\" with ca; \"disable\" is for a Unix socket or loopback",
     ),
     (
         "mode = \"verify-full\"\nca = \"ca.pem\"",
         "mode = \"verify-full\"",
-        "chaperone.toml:82:8: targets[0].tls.mode: the certificate would be checked against nothing; add ca = \"file.pem\" with the authority that signed the backend's certificate",
+        "chaperone.toml:83:8: targets[0].tls.mode: the certificate would be checked against nothing; add ca = \"file.pem\" with the authority that signed the backend's certificate",
     ),
     (
         "mode = \"verify-full\"",
         "mode = \"verify-ca\"",
-        "chaperone.toml:82:8: targets[0].tls.mode: unknown variant `verify-ca`, expected `verify-full` or `disable`; write a value of the kind that docs/operators.md gives for this key",
+        "chaperone.toml:83:8: targets[0].tls.mode: unknown variant `verify-ca`, expected `verify-full` or `disable`; write a value of the kind that docs/operators.md gives for this key",
     ),
     (
         "groups = [\"agents\"]\nidentities = [\"nightly-export\"]",
         "",
-        "chaperone.toml:86:8: targets[0].roles[0].role: nobody could use \"agent_ro\"; add groups, subjects (\"issuer#subject\") or identities (names under [[identity.static]])",
+        "chaperone.toml:87:8: targets[0].roles[0].role: nobody could use \"agent_ro\"; add groups, subjects (\"issuer#subject\") or identities (names under [[identity.static]])",
     ),
     (
         "identities = [\"nightly-export\"]",
         "identities = [\"daily\"]",
-        "chaperone.toml:89:15: targets[0].roles[0].identities[0]: \"daily\" is no static identity; add it under [[identity.static]], or correct the name",
+        "chaperone.toml:90:15: targets[0].roles[0].identities[0]: \"daily\" is no static identity; add it under [[identity.static]], or correct the name",
     ),
     (
         "https://id.example.org#dr-osei",
         "dr-osei",
-        "chaperone.toml:96:13: targets[0].roles[1].subjects[0]: \"dr-osei\" names no issuer; write issuer#subject, such as \"https://id.example.org#agent-7\"",
+        "chaperone.toml:97:13: targets[0].roles[1].subjects[0]: \"dr-osei\" names no issuer; write issuer#subject, such as \"https://id.example.org#agent-7\"",
     ),
     (
         "https://id.example.org#dr-osei",
         "https://other#dr-osei",
-        "chaperone.toml:96:13: targets[0].roles[1].subjects[0]: \"https://other\" is the issuer of no provider; write it exactly as under [[identity.providers]], or add the provider",
+        "chaperone.toml:97:13: targets[0].roles[1].subjects[0]: \"https://other\" is the issuer of no provider; write it exactly as under [[identity.providers]], or add the provider",
     ),
     (
         "\"agent_ro.password\"",
         "\"none.password\"",
-        "chaperone.toml:87:17: targets[0].roles[0].password_file: cannot read none.password: No such file or directory (os error 2); put the login's password into the file, on one line",
+        "chaperone.toml:88:17: targets[0].roles[0].password_file: cannot read none.password: No such file or directory (os error 2); put the login's password into the file, on one line",
     ),
     (
         "\"public.staff\" =",
         "public.staff =",
-        "chaperone.toml:99:1: targets[0].labels.public: names no schema; write schema and name in one pair of quotes: \"public.patients\" = ...",
+        "chaperone.toml:100:1: targets[0].labels.public: names no schema; write schema and name in one pair of quotes: \"public.patients\" = ...",
     ),
     (
         "\"public.staff\" = \"clear\"",
         "\"public.staff\" = \"ssn\"",
-        "chaperone.toml:99:18: targets[0].labels.\"public.staff\": \"ssn\" for a whole relation; write \"clear\", or labels by column: { id = \"clear\", ssn = \"ssn\" }",
+        "chaperone.toml:100:18: targets[0].labels.\"public.staff\": \"ssn\" for a whole relation; write \"clear\", or labels by column: { id = \"clear\", ssn = \"ssn\" }",
     ),
     (
         "[\"free-text\", \"mrn\"]",
         "[\"free-text\", \"clear\"]",
-        "chaperone.toml:100:21: targets[0].labels.\"public.patients\": \"clear\" is no label for column \"notes\"; use lower-case letters, digits and hyphens; \"clear\" stands alone, \"unknown\" is reserved",
+        "chaperone.toml:101:21: targets[0].labels.\"public.patients\": \"clear\" is no label for column \"notes\"; use lower-case letters, digits and hyphens; \"clear\" stands alone, \"unknown\" is reserved",
     ),
     (
         "[\"free-text\", \"mrn\"]",
         "[]",
-        "chaperone.toml:100:21: targets[0].labels.\"public.patients\": column \"notes\" has an empty list of labels; write \"clear\" if it is no PHI",
+        "chaperone.toml:101:21: targets[0].labels.\"public.patients\": column \"notes\" has an empty list of labels; write \"clear\" if it is no PHI",
     ),
     (
         "\"public.staff_count\" = \"clear\"",
         "\"public.staff_count\" = \"safe\"",
-        "chaperone.toml:103:24: targets[0].functions.\"public.staff_count\": unknown variant `safe`, expected `clear` or `derived`; write a value of the kind that docs/operators.md gives for this key",
+        "chaperone.toml:104:24: targets[0].functions.\"public.staff_count\": unknown variant `safe`, expected `clear` or `derived`; write a value of the kind that docs/operators.md gives for this key",
     ),
 ];
 

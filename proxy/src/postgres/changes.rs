@@ -1,5 +1,5 @@
 //! Changes of the catalog that sessions of ours make, so that the others look at it anew at once, and
-//! withhold what was under way meanwhile. What others make of it is noticed by its age.
+//! withhold what was under way meanwhile. What others make of it is noticed by its age, and by a second look.
 
 use std::{
     collections::{HashSet, VecDeque},

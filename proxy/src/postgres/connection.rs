@@ -270,8 +270,8 @@ async fn start(
         }
     }
     let login = Login {
-        user: admission.login.clone(),
-        password: admission.password.clone(),
+        user: admission.login,
+        password: admission.password,
         database: backend.database.clone(),
     };
     let upstream = match upstream::connect(&backend.endpoint, &login, &parameters).await {
@@ -334,7 +334,7 @@ async fn start(
         caller,
         settings,
         backend: Arc::clone(backend),
-        login: admission.login,
+        login,
         record,
         backend_key: upstream.key,
         registered,

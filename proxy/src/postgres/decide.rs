@@ -185,7 +185,7 @@ impl Statement {
         self.labelled || !self.operation.gaps.is_empty()
     }
 
-    fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         *self.reach.get_or_init(|| Reach::of(self))
     }
 

@@ -40,6 +40,16 @@ pub(crate) fn ground(statement: &Statement) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// Whether a statement that was understood twice is the same both times.
+pub(crate) fn same(then: &Statement, now: &Statement) -> bool {
+    then.kind == now.kind
+        && then.operation == now.operation
+        && then.columns == now.columns
+        && then.effects == now.effects
+        && then.reach() == now.reach()
+        && ground(then) == ground(now)
+}
+
 /// What the names in a statement stand for, as a number that is compared within one process only.
 /// PostgreSQL settles that when it prepares a statement and does not look again because something
 /// of the same name has come before it in the search path.

@@ -19,6 +19,7 @@ use super::{
     names::Weigh,
     protocol::ColumnDescription,
     refusal::Refusal,
+    run::AsOf,
 };
 
 /// A prepared statement: its text, which is understood anew whenever something that its meaning
@@ -107,8 +108,10 @@ pub(crate) struct Portal {
     bound: Option<u64>,
     /// When its Bind came; `None` for a cursor, which runs from its DECLARE on.
     decided: Option<Instant>,
-    /// Up to which change of the catalog by other sessions it was decided; `None` for a cursor.
-    pub(crate) settled: Option<u64>,
+    /// By what catalog it was decided; `None` for a cursor.
+    pub(crate) as_of: Option<AsOf>,
+    /// The catalog was looked at again since it began to answer.
+    pub(crate) looked: AtomicBool,
     started: AtomicBool,
 }
 
@@ -135,7 +138,8 @@ impl Portal {
             held,
             bound: None,
             decided: None,
-            settled: None,
+            as_of: None,
+            looked: AtomicBool::new(false),
             started: AtomicBool::new(false),
         }
     }
@@ -150,10 +154,10 @@ impl Portal {
         }
     }
 
-    /// The same, decided up to a change of the catalog by other sessions.
-    pub(crate) fn settled(self, settled: u64) -> Self {
+    /// The same, decided by this catalog.
+    pub(crate) fn decided_by(self, as_of: AsOf) -> Self {
         Self {
-            settled: Some(settled),
+            as_of: Some(as_of),
             ..self
         }
     }

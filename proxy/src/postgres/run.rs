@@ -19,6 +19,15 @@ pub(crate) enum Evidence {
     Closed,
 }
 
+/// How current the catalog was that something was decided by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsOf {
+    /// All changes by other sessions of ours up to this one were in it.
+    pub(crate) settled: u64,
+    /// When the backend was asked for it last.
+    pub(crate) looked: Instant,
+}
+
 /// An execution in flight. It exists only by a [`Permit`].
 pub(crate) struct Run {
     pub(crate) permit: Arc<Permit>,
@@ -32,8 +41,12 @@ pub(crate) struct Run {
     /// When it was let go to the backend.
     pub(crate) dispatched: Option<Instant>,
     pub(crate) in_transaction: bool,
-    /// Up to which change of the catalog by other sessions it was decided.
-    pub(crate) settled: u64,
+    /// By what catalog it was decided.
+    pub(crate) as_of: AsOf,
+    /// The catalog was looked at again since it began to answer.
+    pub(crate) looked: bool,
+    /// Why nothing of its answer may leave, where what was seen then says so.
+    pub(crate) changed: Option<Box<Refusal>>,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     /// Rows and bytes that earlier executions of the same portal have sent.
@@ -57,7 +70,7 @@ impl Run {
         ordinal: u64,
         in_transaction: bool,
         received: Instant,
-        settled: u64,
+        as_of: AsOf,
     ) -> Self {
         Self {
             permit,
@@ -67,7 +80,9 @@ impl Run {
             received,
             dispatched: None,
             in_transaction,
-            settled,
+            as_of,
+            looked: false,
+            changed: None,
             rows: 0,
             bytes: 0,
             earlier_rows: 0,

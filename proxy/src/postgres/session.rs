@@ -18,6 +18,7 @@ mod refuse;
 mod requests;
 mod rule;
 mod scripts;
+mod second_look;
 mod server;
 mod understand;
 mod wakeups;
@@ -54,7 +55,7 @@ use super::{
     shared::{Backend, Shared},
     sockets::{HIGH_WATER, Sockets},
     startup::CancelKey,
-    upstream,
+    upstream::{self, Login},
 };
 
 /// The client's messages wait while so many replies are expected. More than a backend can owe
@@ -67,7 +68,7 @@ pub(crate) struct Grounds {
     pub(crate) caller: Arc<Caller>,
     pub(crate) backend: Arc<Backend>,
     /// The login that the session uses at the backend.
-    pub(crate) login: String,
+    pub(crate) login: Login,
     /// The record of its start.
     pub(crate) record: RecordRef,
     /// Settings that it started with and that were decided, to be recorded.
@@ -121,6 +122,8 @@ enum Event {
     /// The backend has taken a cancel request.
     CancelTaken,
     Drain,
+    /// The catalog was looked at again, or could not be.
+    SeenAgain(Option<second_look::Seen>),
     /// A deadline may have come.
     Alarm,
 }
@@ -209,6 +212,8 @@ pub(crate) struct Session {
     /// A client message too large to be held: what is left of it, and what it is answered with.
     client_drop: usize,
     cancelling: Option<JoinHandle<()>>,
+    /// What the backend answers waits for this.
+    second_look: Option<JoinHandle<second_look::Seen>>,
 
     requests: Requests,
     /// The request that is being handled, for its records.
@@ -289,6 +294,7 @@ impl Session {
             upstream_pass: 0,
             client_drop: 0,
             cancelling: None,
+            second_look: None,
             last_request: requests.next(),
             requests,
             block_opened: false,
@@ -386,6 +392,7 @@ impl Session {
             Event::Bytes | Event::Asked => {}
             Event::LogFailed => return Err(End::Told(refuse::log_unavailable())),
             Event::CancelTaken => self.cancelling = None,
+            Event::SeenAgain(seen) => self.looked_again(seen),
             Event::Drain => self.draining = true,
             Event::Alarm => self.on_deadline()?,
         }
@@ -400,9 +407,10 @@ impl Session {
             return Err(End::Client);
         }
         // What is left of it is the beginning of a message that will never come.
-        let stopped_by_client = self.sockets.to_client.len() >= HIGH_WATER;
+        let stopped_by_us =
+            self.sockets.to_client.len() >= HIGH_WATER || self.second_look.is_some();
         let left = !self.sockets.from_upstream.is_empty();
-        if self.sockets.upstream_ended && !(left && stopped_by_client) {
+        if self.sockets.upstream_ended && !(left && stopped_by_us) {
             return Err(End::Backend);
         }
         Ok(())
@@ -427,6 +435,12 @@ impl Session {
             && Pin::new(task).poll(cx).is_ready()
         {
             return Poll::Ready(Event::CancelTaken);
+        }
+        if let Some(look) = &mut self.second_look
+            && let Poll::Ready(seen) = Pin::new(look).poll(cx)
+        {
+            // Nothing was seen where the task is gone, as at the end of the process.
+            return Poll::Ready(Event::SeenAgain(seen.ok()));
         }
         if !self.draining && self.wakeups.poll_drain(cx).is_ready() {
             return Poll::Ready(Event::Drain);

@@ -12,7 +12,9 @@ use chaperone_policy_host::PolicySet;
 use chaperone_sql::{Catalog, Labelling, Options};
 use tokio::sync::watch;
 
-use super::{budget::Budgets, cancel::Cancels, changes::Changes, upstream::Endpoint};
+use super::{
+    budget::Budgets, cancel::Cancels, changes::Changes, lookout::Lookout, upstream::Endpoint,
+};
 use crate::{approval::Approvals, audit::Audit, metrics::Metrics};
 
 /// The policies in force, with the record that says so.
@@ -43,7 +45,8 @@ pub struct SessionRules {
     pub approval_wait: Duration,
     /// How long a ticket is good.
     pub approval_ttl: Duration,
-    /// How old the session's view of the catalog may get before it is compared with the backend's.
+    /// How old the session's view of the catalog may get before it is compared with the backend's,
+    /// both until a statement is sent and until it begins to answer.
     pub catalog_age: Duration,
 }
 
@@ -96,6 +99,7 @@ pub(crate) struct Backend {
     pub(crate) options: Options,
     pub(crate) catalogs: Catalogs,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) lookout: Lookout,
 }
 
 impl Backend {
@@ -113,6 +117,7 @@ impl Backend {
             options: target.options,
             catalogs: Catalogs::default(),
             changes: Arc::default(),
+            lookout: Lookout::default(),
         }
     }
 }

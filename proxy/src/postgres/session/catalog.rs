@@ -58,7 +58,7 @@ impl Session {
             Ok(view) => view,
             Err(error) => return Ok(Err(illegible(&error))),
         };
-        if view.role != self.grounds.login && !self.may_change_role() {
+        if view.role != self.grounds.login.user && !self.may_change_role() {
             return Err(End::Told(Refusal::new(
                 sqlstate::DENIED,
                 "role-changed",

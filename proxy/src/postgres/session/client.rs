@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -291,7 +291,7 @@ impl Session {
             self.acts,
             self.received,
         );
-        let portal = Arc::new(portal.settled(self.ground_settled));
+        let portal = Arc::new(portal.decided_by(self.ground_as_of()));
         self.portals
             .propose(self.batch, bind.portal, Some(Arc::clone(&portal)));
         self.queue.push_back(Expected::Bind {
@@ -375,7 +375,8 @@ impl Session {
         }
         let in_block = self.in_transaction();
         let mut run = self.begin_run(Arc::clone(&portal.permit), in_block);
-        run.settled = portal.settled.unwrap_or(run.settled);
+        run.as_of = portal.as_of.unwrap_or(run.as_of);
+        run.looked = portal.looked.load(Ordering::Relaxed);
         let intent = self.intend(std::slice::from_mut(&mut run), Some(name))?;
         self.naming += usize::from(naming(&portal.permit.statement.kind));
         self.fallible += usize::from(portal.permit.may_be_cancelled());

@@ -6,7 +6,7 @@ use super::Session;
 use crate::postgres::{
     changes::Touched,
     refusal::{Refusal, sqlstate},
-    run::Run,
+    run::{AsOf, Run},
 };
 
 impl Session {
@@ -54,12 +54,26 @@ impl Session {
 }
 
 impl Session {
-    /// Why nothing of the run's answer may leave: a session of ours has changed what it depends on
-    /// since it was decided, and the backend may have turned to it only behind that.
+    /// By what catalog statements are decided now.
+    pub(super) fn ground_as_of(&self) -> AsOf {
+        AsOf {
+            settled: self.ground_settled,
+            looked: self.ground_checked,
+        }
+    }
+
+    /// Why nothing of the run's answer may leave: what it depends on was changed since it was decided,
+    /// and the backend may have turned to it only behind that.
     pub(super) fn changed_meanwhile(&self, run: &Run) -> Option<Refusal> {
+        let seen = run.changed.as_deref().cloned();
+        seen.or_else(|| self.changed_by_ours(run))
+    }
+
+    /// The same for changes by sessions of ours.
+    fn changed_by_ours(&self, run: &Run) -> Option<Refusal> {
         let changes = &self.grounds.backend.changes;
         let operation = &run.permit.statement.operation;
-        let changed = changes.touch(run.settled, self.owner, operation)
+        let changed = changes.touch(run.as_of.settled, self.owner, operation)
             && !run.permit.shows_anything(&self.grounds.caller);
         changed.then(|| {
             Refusal::new(

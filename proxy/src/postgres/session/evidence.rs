@@ -267,7 +267,7 @@ impl Session {
             self.totals.executions,
             in_transaction,
             self.received,
-            self.ground_settled,
+            self.ground_as_of(),
         )
     }
 

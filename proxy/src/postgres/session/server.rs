@@ -44,6 +44,9 @@ impl Session {
             let Some((kind, length)) = protocol::header(&self.sockets.from_upstream)? else {
                 break;
             };
+            if self.waits_for_second_look(kind) {
+                break;
+            }
             if kind == backend::DATA_ROW {
                 if !self.on_rows(length)? {
                     break;

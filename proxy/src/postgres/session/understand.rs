@@ -119,7 +119,7 @@ impl Session {
             Ok(found) => found,
             Err(unreadable) => return Ok(Err(unreadable)),
         };
-        let foreign_role = self.ground.is_some() && ground.view.role != self.grounds.login;
+        let foreign_role = self.ground.is_some() && ground.view.role != self.grounds.login.user;
         let text = Bytes::copy_from_slice(text);
         let statements = (0..)
             .zip(facts)

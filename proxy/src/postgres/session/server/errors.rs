@@ -189,12 +189,12 @@ impl Session {
         let caller = &self.grounds.caller;
         let (itself, settles) = match entry {
             Some(Expected::Execute { run, .. }) => (
-                run.permit.may_tell(caller),
+                run.permit.may_tell(caller) && self.changed_meanwhile(run).is_none(),
                 may_settle(&run.permit.statement.kind),
             ),
             Some(Expected::Query { runs, at }) => match runs.get(*at) {
                 Some(run) => (
-                    run.permit.may_tell(caller),
+                    run.permit.may_tell(caller) && self.changed_meanwhile(run).is_none(),
                     may_settle(&run.permit.statement.kind)
                         || at + 1 == runs.len() && !self.in_open_block(),
                 ),
