@@ -225,11 +225,11 @@ fn host_name() -> String {
         .unwrap_or_default()
 }
 
-/// Where loaded modules are kept for later re-execution: beside the log's directory, which holds
-/// nothing else.
-fn archive(config: &Config) -> PathBuf {
+/// Where loaded modules are kept for later re-execution, and what they were compiled to: beside the
+/// log's directory, which holds nothing else.
+fn beside_the_log(config: &Config, end: &str) -> PathBuf {
     let mut folder = config.audit.directory.clone().into_os_string();
-    folder.push("-policies");
+    folder.push(end);
     PathBuf::from(folder)
 }
 
@@ -238,7 +238,7 @@ pub(crate) fn open_policies(
     config: &Config,
     on_event: impl Fn(&PolicyEvent) + Send + Sync + 'static,
 ) -> Result<Policies, StartError> {
-    policies(config, Some(archive(config)), on_event)
+    policies(config, Some(beside_the_log(config, "-policies")), on_event)
 }
 
 /// The same for a look only: nothing is written.
@@ -256,6 +256,9 @@ fn policies(
         memory: limits.memory,
         deadline: limits.deadline,
         module_bytes: limits.module_bytes,
+        compiled: archive
+            .is_some()
+            .then(|| beside_the_log(config, "-compiled")),
         ..HostOptions::default()
     })?;
     let mut options = policy::Options::new(&config.policies.directory);
@@ -265,7 +268,11 @@ fn policies(
     };
     options.settings = config.policies.settings.clone();
     options.archive = archive;
-    Ok(Policies::open(host, options, on_event)?)
+    let policies = Policies::open(host.clone(), options, on_event)?;
+    if let Some((found, compiled)) = host.kept() {
+        tracing::debug!(found, compiled, "compiled policies are kept");
+    }
+    Ok(policies)
 }
 
 fn rules(config: &Config) -> SessionRules {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    Cache, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     RegallocAlgorithm,
 };
 
@@ -16,7 +16,7 @@ use crate::host::HostOptions;
 pub(crate) const TABLE_ELEMENTS: usize = 4096;
 
 /// Builds the engine. The figures are measured, see the crate's documentation.
-pub(crate) fn engine(options: &HostOptions) -> Result<Engine, HostError> {
+pub(crate) fn engine(options: &HostOptions, cache: Option<Cache>) -> Result<Engine, HostError> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(options.instances)
         .total_core_instances(options.instances.saturating_mul(4))
@@ -33,6 +33,7 @@ pub(crate) fn engine(options: &HostOptions) -> Result<Engine, HostError> {
 
     let mut config = Config::new();
     config
+        .cache(cache)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .memory_init_cow(true)

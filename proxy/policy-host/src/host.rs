@@ -1,13 +1,15 @@
 //! The host: one engine, its clock and its linker, shared by all modules.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
-use wasmtime::{Engine, Store};
+use wasmtime::{Cache, Engine, Store};
 
+use crate::compiled;
 use crate::engine::{TABLE_ELEMENTS, Ticker, engine};
 use crate::error::{HostError, LoadError, Problem};
 use crate::input::Input;
@@ -32,6 +34,9 @@ pub struct HostOptions {
     pub load_timeout: Duration,
     /// Most instances at one time: one per thread that decides, and one per load.
     pub instances: u32,
+    /// Where compiled modules are kept, so that the next start need not compile them. Nobody but the
+    /// process's own user may be able to write there; where somebody is, nothing is kept.
+    pub compiled: Option<PathBuf>,
 }
 
 impl Default for HostOptions {
@@ -45,6 +50,7 @@ impl Default for HostOptions {
             instances: u32::try_from(threads.saturating_mul(4))
                 .unwrap_or(u32::MAX)
                 .clamp(32, 1000),
+            compiled: None,
         }
     }
 }
@@ -60,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) options: HostOptions,
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
+    compiled: Option<Cache>,
     ticker: Ticker,
 }
 
@@ -77,7 +84,14 @@ impl Host {
     /// # Errors
     /// When the engine cannot reserve its address space or start its thread.
     pub fn new(options: HostOptions) -> Result<Self, HostError> {
-        let engine = engine(&options)?;
+        let compiled = options.compiled.as_ref().and_then(|folder| {
+            compiled::cache(folder)
+                .inspect_err(|reason| {
+                    tracing::warn!(%reason, "compiled policies are not kept: each start compiles them");
+                })
+                .ok()
+        });
+        let engine = engine(&options, compiled.clone())?;
         let period =
             (options.deadline / 10).clamp(Duration::from_millis(1), Duration::from_millis(10));
         let ticker = Ticker::start(&engine, period)?;
@@ -87,6 +101,7 @@ impl Host {
                 options,
                 engine,
                 linker,
+                compiled,
                 ticker,
             }),
         })
@@ -121,6 +136,14 @@ impl Host {
     ) -> Result<Inspection, LoadError> {
         let (inner, bytes) = (Arc::clone(&self.inner), bytes.into());
         self.apart(file, move || load::inspect(&inner, &bytes))
+    }
+
+    /// How many modules were found as compiled before, and how many had to be compiled; `None` where
+    /// compiled modules are not kept. What a module's configuring has made of it counts by itself.
+    #[must_use]
+    pub fn kept(&self) -> Option<(usize, usize)> {
+        let cache = self.inner.compiled.as_ref()?;
+        Some((cache.cache_hits(), cache.cache_misses()))
     }
 
     /// Runs `job` on a thread of its own: it cannot be stopped, but it need not be waited for, and

@@ -16,6 +16,7 @@
 
 mod bindings;
 mod column;
+mod compiled;
 mod compose;
 mod digest;
 mod engine;

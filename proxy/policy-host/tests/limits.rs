@@ -136,3 +136,40 @@ fn a_load_waits_for_an_instance_that_statements_have_taken() {
         assert_eq!(decide(&set(module)).verdict, Verdict::Allow);
     });
 }
+
+/// What one process has compiled the next one need not.
+#[test]
+fn compiled_modules_are_kept_for_the_next_start_and_bad_ones_are_not_used() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("compiled");
+    let guest = Guest::default();
+    let start = || {
+        let host = Host::new(HostOptions {
+            compiled: Some(folder.clone()),
+            ..HostOptions::default()
+        })
+        .unwrap();
+        let ruling = decide(&set(load(&host, &guest)));
+        assert_eq!(ruling.verdict, Verdict::Allow);
+        host.kept().unwrap()
+    };
+    let (found, compiled) = start();
+    assert!(found == 0 && compiled > 0, "{found} {compiled}");
+    assert_eq!(start(), (compiled, 0));
+    // What is broken is compiled again.
+    let mut open = vec![folder.clone()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(
+                std::fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        }
+    }
+    assert_eq!(start(), (0, compiled));
+    assert_eq!(Host::new(HostOptions::default()).unwrap().kept(), None);
+}
