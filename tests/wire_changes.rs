@@ -257,3 +257,82 @@ fn where_nothing_known_may_be_old_a_change_past_us_holds_at_once() {
     }
     done(&mut owner, &query("DROP VIEW shown, gone"));
 }
+
+/// What the server says before it has locked what it reads is no reason not to look once more.
+#[test]
+fn a_notice_before_the_locks_does_not_stand_for_the_answer() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    // The server tells that it cuts the name off before it looks anything up.
+    let long = format!("SELECT v || '' AS v FROM shown AS {}", "n".repeat(70));
+    for behind in [query(&long), [run(&long, &[]), sync()].concat()] {
+        done(&mut rig.direct(), &query(VIEWS));
+        let mut reader = Rig::through(&proxy);
+        done(&mut reader, &query("SELECT v FROM shown"));
+        let (mut holder, mut changer) = (rig.direct(), rig.direct());
+        done(&mut holder, &query("BEGIN; LOCK TABLE big"));
+        let waits = query("SELECT count(*) FROM big");
+        reader.send(&[waits, behind].concat()).unwrap();
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while holder.ask(&query(waiting)).all("DataRow") != ["DataRow '1'"] {}
+        std::thread::sleep(LONG);
+        done(&mut changer, &query(&format!("BEGIN; {SWAP}")));
+        done(&mut holder, &query("COMMIT"));
+        while holder.ask(&query(waiting)).all("DataRow") != ["DataRow '1'"] {}
+        // Long enough to look.
+        std::thread::sleep(LONG);
+        done(&mut changer, &query("COMMIT"));
+        let said = reader.play(&[Step::Ready(2)]).to_string();
+        assert!(said.contains("DataRow '12000'"), "{said}");
+        assert!(!said.contains("900-11"), "{said}");
+    }
+    done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
+}
+
+/// A cursor is opened by its DECLARE, which answers with no rows.
+#[test]
+fn a_cursor_that_was_opened_on_something_else_is_not_read() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    let waits = query("SELECT count(*) FROM big");
+    let declare = "DECLARE c CURSOR FOR SELECT v FROM shown";
+    for declare in [query(declare), [run(declare, &[]), sync()].concat()] {
+        done(&mut rig.direct(), &query(VIEWS));
+        let mut reader = Rig::through(&proxy);
+        done(&mut reader, &query("SELECT v FROM shown"));
+        done(&mut reader, &query("BEGIN"));
+        let both = [waits.clone(), declare].concat();
+        let said = changed_past_us(&rig, &mut reader, &both, 2, SWAP);
+        assert!(said.contains("DataRow '12000'"), "{said}");
+        let said = reader.ask(&query("FETCH ALL FROM c"));
+        assert!(!said.to_string().contains("900-11"), "{said}");
+    }
+    done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
+}
+
+/// A client that is told of an error takes it that nothing was changed.
+#[test]
+fn what_has_changed_data_is_not_told_to_have_failed() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"public.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    let waits = query("SELECT count(*) FROM big");
+    let insert = "INSERT INTO item VALUES (77, 'x') RETURNING (SELECT v FROM shown LIMIT 1)";
+    for insert in [query(insert), [run(insert, &[]), sync()].concat()] {
+        done(&mut rig.direct(), &query(VIEWS));
+        let mut reader = Rig::through(&proxy);
+        done(&mut reader, &query("SELECT v FROM shown"));
+        let both = [waits.clone(), insert].concat();
+        let said = changed_past_us(&rig, &mut reader, &both, 2, SWAP);
+        assert!(!said.contains("900-11"), "{said}");
+        let count = "SELECT count(*) FROM item WHERE id = 77";
+        let found = rig.direct().ask(&query(count));
+        let lasts = found.all("DataRow") == ["DataRow '1'"];
+        let ended = said.contains("FATAL");
+        assert!(!lasts || ended, "{said}");
+        done(&mut rig.direct(), &query("DELETE FROM item WHERE id = 77"));
+    }
+    done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
+}

@@ -35,9 +35,10 @@ impl Lasting {
         }
     }
 
-    /// Something was changed, and the end of the batch or Query commits it.
-    pub(super) fn is_committed_with_the_batch(&self) -> bool {
-        !self.in_block && !self.intents.is_empty()
+    /// Something was changed, or is changed by the run at the head, and the end of the batch or Query
+    /// commits it.
+    pub(super) fn is_committed_with_the_batch(&self, by_the_head: bool) -> bool {
+        !self.in_block && (by_the_head || !self.intents.is_empty())
     }
 
     /// ReadyForQuery came: whatever belongs to no block is committed.

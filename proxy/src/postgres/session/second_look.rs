@@ -2,18 +2,20 @@
 //!
 //! A statement is decided by the catalog as it was when the session looked at it last, and may begin
 //! to answer long after that: it waited for a lock, or behind another statement of its session. From
-//! its first answer on it holds locks on what it reads, so what is looked at then is what it ran by.
+//! its first answer on, notices apart, it holds locks on what it reads, so what is looked at then is
+//! what it ran by.
 
 use std::sync::{Arc, atomic::Ordering};
 
-use chaperone_sql::{Catalog, Options, analyze};
+use chaperone_sql::{Catalog, Kind, Options, analyze};
+use tokio::time::Instant;
 
 use super::{Session, question::catalog_failed};
 use crate::postgres::{
     decide::{Ground, Statement},
     lookout::LookError,
     meaning,
-    protocol::backend,
+    protocol::{self, backend},
     queue::Expected,
     refusal::{Refusal, sqlstate},
     run::Run,
@@ -33,23 +35,35 @@ impl Session {
                 | backend::ERROR_RESPONSE
                 | backend::NOTICE_RESPONSE
         );
-        if !tells || self.suppress {
+        let run = self.queue.front().and_then(Expected::run);
+        // What a cursor stands on is settled where it is opened, which is all that tells of it.
+        let opens = kind == backend::COMMAND_COMPLETE
+            && run.is_some_and(|run| matches!(run.permit.statement.kind, Kind::Declare { .. }));
+        if !tells && !opens || self.suppress {
             return false;
         }
         if self.second_look.is_some() {
             return true;
         }
-        let Some(run) = self.queue.front().and_then(Expected::run) else {
+        let Some(run) = run.filter(|run| self.is_late(run)) else {
             return false;
         };
-        if !self.is_late(run) {
-            return false;
-        }
         let backend = Arc::clone(&self.grounds.backend);
         let login = self.grounds.login.clone();
         let view = Arc::clone(&run.permit.statement.ground.view);
+        if let Some(run) = self.queue.front_mut().and_then(Expected::run_mut) {
+            run.as_of.looked = Instant::now();
+        }
         self.second_look = Some(tokio::spawn(backend.look(login, view)));
         true
+    }
+
+    /// A notice of the run at the head has been dealt with. The server may give one before it has
+    /// locked anything, so what was seen for it is as old as any other look, and no more.
+    pub(super) fn look_was_for_a_notice(&mut self) {
+        if let Some(run) = self.queue.front_mut().and_then(Expected::run_mut) {
+            run.looked &= run.begun || run.changed.is_some();
+        }
     }
 
     /// Whether it begins to answer later than its decision may be old, and nobody has looked since.
@@ -66,11 +80,15 @@ impl Session {
     pub(super) fn looked_again(&mut self, seen: Option<Seen>) {
         self.second_look = None;
         let backend = Arc::clone(&self.grounds.backend);
+        let by_notice = matches!(
+            protocol::header(&self.sockets.from_upstream),
+            Ok(Some((backend::NOTICE_RESPONSE, _)))
+        );
         let Some(front) = self.queue.front_mut() else {
             return;
         };
         let portal = match front {
-            Expected::Execute { portal, .. } => Some(Arc::clone(portal)),
+            Expected::Execute { portal, .. } if !by_notice => Some(Arc::clone(portal)),
             _ => None,
         };
         let Some(run) = front.run_mut() else { return };

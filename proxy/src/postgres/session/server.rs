@@ -26,7 +26,8 @@ const MAX_MASKED_ROW: usize = 256 << 20;
 impl Session {
     /// Handles every whole message that the backend has sent, and passes on what is streamed.
     pub(super) fn handle_upstream(&mut self) -> Result<(), End> {
-        loop {
+        // Of what cannot go on nothing more is told.
+        while self.broken.is_none() {
             if self.upstream_pass > 0 {
                 let count = self.upstream_pass.min(self.sockets.from_upstream.len());
                 if count == 0 {

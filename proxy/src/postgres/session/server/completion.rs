@@ -14,6 +14,14 @@ use crate::postgres::{
 
 impl Session {
     pub(super) fn on_complete(&mut self, message: &[u8]) -> Result<(), End> {
+        // Rows of a cursor come by statements that are decided later, by what it was opened on.
+        if let Some(run) = self.queue.front().and_then(Expected::run)
+            && matches!(run.permit.statement.kind, Kind::Declare { .. })
+            && run.failed.is_none()
+            && let Some(refusal) = self.changed_meanwhile(run)
+        {
+            self.run_fails(refusal);
+        }
         let mut front = self.queue.pop_front();
         match &mut front {
             Some(Expected::Own(Own::Execute(_))) => self.own_answered(),
@@ -106,7 +114,7 @@ impl Session {
             run.failed = Some(refusal.clone());
             foreseen = run.permit.may_fail_late();
         }
-        if !foreseen && (self.more_is_sent() || self.changes_beside()) {
+        if !foreseen && (self.more_is_sent() || self.has_lasting_changes()) {
             // What is around it has not waited, and may have effects that an error would deny.
             self.broken = Some(End::Told(refusal));
             return;
@@ -129,8 +137,9 @@ impl Session {
     }
 
     /// Whether the backend has changed something, or is about to, that it commits although the run at
-    /// the head fails on our side: in the same simple Query, or in the batch that has been ended.
-    fn changes_beside(&self) -> bool {
+    /// the head fails on our side: by that run, in the same simple Query, or in the batch that has been
+    /// ended.
+    fn has_lasting_changes(&self) -> bool {
         let behind = match self.queue.front() {
             Some(Expected::Query { runs, at }) => runs.get(at + 1..).unwrap_or_default(),
             _ => &[],
@@ -139,7 +148,12 @@ impl Session {
             let statement = &run.permit.statement;
             !statement.effects.read_only || statement.kind.is_transaction_control()
         };
-        behind.iter().any(changes) || !self.unsynced && self.lasting.is_committed_with_the_batch()
+        let itself = self.queue.front().and_then(Expected::run);
+        behind.iter().any(changes)
+            || !self.unsynced
+                && self
+                    .lasting
+                    .is_committed_with_the_batch(itself.is_some_and(changes))
     }
 
     pub(super) fn on_suspended(&mut self, message: &[u8]) -> Result<(), End> {

@@ -181,6 +181,7 @@ impl Session {
         let report = Report::read(body)?;
         let tells = self.may_tell(self.queue.front());
         self.pass_on(message, backend::NOTICE_RESPONSE, &report, tells);
+        self.look_was_for_a_notice();
         Ok(())
     }
 
