@@ -230,6 +230,30 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Whether this and another operation are the same to whoever cannot read their texts.
+    #[must_use]
+    pub fn is_same_but_for_text(&self, other: &Self) -> bool {
+        let Operation {
+            protocol,
+            command,
+            actions,
+            text: _,
+            gaps,
+            objects,
+            uses,
+            outputs,
+            sql,
+        } = self;
+        *actions == other.actions
+            && *command == other.command
+            && *outputs == other.outputs
+            && *objects == other.objects
+            && *uses == other.uses
+            && *sql == other.sql
+            && *gaps == other.gaps
+            && *protocol == other.protocol
+    }
+
     /// Indexes of the objects with one of `labels`, or with unknown labels.
     #[must_use]
     pub fn objects_labelled(&self, labels: &[String]) -> Vec<u32> {

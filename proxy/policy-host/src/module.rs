@@ -26,9 +26,9 @@ const LIST_LENGTH: usize = 64;
 const NO_CODE: &str = "unnamed";
 
 bitflags! {
-    /// Inputs that change from one execution of an operation to the next, as far as a module can
-    /// read them: a getter that is not imported cannot be called. A verdict may be used again for
-    /// the same session and operation as long as what is in here did not change.
+    /// Inputs that change while the facts of an operation stay the same, as far as a module can read
+    /// them: a getter that is not imported cannot be called. A verdict may be used again for the same
+    /// session and facts as long as what is in here did not change.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Reads: u8 {
         /// The bind values, or how many there are.
@@ -37,6 +37,9 @@ bitflags! {
         const CLOCK = 1 << 1;
         /// Whether a transaction block is open.
         const TRANSACTION = 1 << 2;
+        /// The statement as it was written. Two that differ in constants alone are one to a module
+        /// that cannot read it.
+        const TEXT = 1 << 3;
     }
 }
 
@@ -48,6 +51,7 @@ impl Reads {
                 "operation.parameter" | "operation.parameter-count" => Reads::PARAMETERS,
                 "operation.received-at" => Reads::CLOCK,
                 "sql-facts.in-transaction" => Reads::TRANSACTION,
+                "operation.text" => Reads::TEXT,
                 _ => Reads::empty(),
             })
             .fold(Reads::empty(), |all, one| all | one)

@@ -280,6 +280,7 @@ fn inspect(file: &Path, out: &mut impl Write) -> Result<(), PolicyError> {
         (Reads::PARAMETERS, "bind values"),
         (Reads::CLOCK, "the clock"),
         (Reads::TRANSACTION, "the transaction's state"),
+        (Reads::TEXT, "constants in the text"),
     ]
     .into_iter()
     .filter(|(input, _)| seen.reads.contains(*input))

@@ -13,15 +13,16 @@ use chaperone_audit_log::{RecordRef, Seq};
 use chaperone_contract::{
     Actions, Context, Limits, Operation, Session as Caller, SqlFacts, Transform, Verdict,
 };
-use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
+use chaperone_policy_host::{PolicySet, Ruling};
 use chaperone_sql::{Catalog, Column, CopyTarget, Effects, Facts, Kind, Labelling, SessionView};
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(super) mod memo;
 mod rows;
 
-use self::rows::Planned;
+use self::{memo::Memo, rows::Planned};
 use super::{
     disclosure::{self, Reach},
     parameters::Parameters,
@@ -66,13 +67,6 @@ pub(crate) struct Statement {
     reach: OnceLock<Reach>,
     memo: Mutex<Option<Memo>>,
     planned: Mutex<Option<Planned>>,
-}
-
-struct Memo {
-    set: Digest,
-    in_transaction: bool,
-    ruling: Arc<Ruling>,
-    decision: Seq,
 }
 
 impl Statement {
@@ -202,24 +196,12 @@ impl Statement {
         context: &Context,
     ) -> Option<(Arc<Ruling>, Seq)> {
         let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = memo.as_ref()?;
-        let same = memo.set == set.digest()
-            && !memo
-                .ruling
-                .reads
-                .intersects(Reads::PARAMETERS | Reads::CLOCK)
-            && (!memo.ruling.reads.contains(Reads::TRANSACTION)
-                || memo.in_transaction == context.in_transaction);
-        same.then(|| (Arc::clone(&memo.ruling), memo.decision))
+        memo.as_ref()?.recall(set, context)
     }
 
     pub(crate) fn remember(&self, context: &Context, ruling: &Arc<Ruling>, decision: Seq) {
-        *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = Some(Memo {
-            set: ruling.set,
-            in_transaction: context.in_transaction,
-            ruling: Arc::clone(ruling),
-            decision,
-        });
+        let memo = Memo::new(context, ruling, decision);
+        *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = Some(memo);
     }
 }
 

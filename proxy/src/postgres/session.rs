@@ -44,7 +44,7 @@ use crate::metrics::{self, SessionCounts};
 use super::{
     cancel::Registered,
     changes::{Change, Touched},
-    decide::{Ground, Statement},
+    decide::{Ground, Statement, memo::Rulings},
     disclosure::PutOff,
     names::Names,
     parameters::Parameters,
@@ -199,6 +199,7 @@ pub(crate) struct Session {
     owner: u64,
     stale: bool,
     scripts: Scripts,
+    rulings: Rulings,
     own: OwnAnswer,
 
     /// Digests what the run that the backend answers sends.
@@ -286,6 +287,7 @@ impl Session {
             owner,
             stale: true,
             scripts: Scripts::default(),
+            rulings: Rulings::default(),
             own: OwnAnswer::default(),
             sent,
             evidence: None,

@@ -141,16 +141,12 @@ impl Session {
         let operation = self.operation_record(statement)?;
         let audit = self.shared.audit.clone();
         let blinder = audit.blinder();
-        let input = blinder.of(&serde_json::to_vec(&(
-            &*self.grounds.caller,
-            &*statement.operation,
-            context,
-        ))
-        .unwrap_or_default());
         let modules = active.set.modules().iter().zip(&ruling.answers);
         let mut answers = Vec::new();
         let mut clear_answers = Vec::new();
         if memo_of.is_none() {
+            let input = (&*self.grounds.caller, &*statement.operation, context);
+            let input = blinder.of(&serde_json::to_vec(&input).unwrap_or_default());
             for (module, answer) in modules {
                 clear_answers.push(module_answer(module.name(), answer, input, blinder));
                 answers.push(

@@ -256,6 +256,13 @@ impl Session {
             self.last_request = self.requests.next();
             return Ok((ruling, decision));
         }
+        let operation = &statement.operation;
+        if let Some((ruling, first)) = self.rulings.find(&active.set, operation, context) {
+            let decision =
+                self.record_decision(active, statement, (context, long), &ruling, Some(first))?;
+            statement.remember(context, &ruling, decision);
+            return Ok((ruling, decision));
+        }
         let caller = Arc::clone(&self.grounds.caller);
         let ruling = Arc::new(active.set.decide(&caller, &statement.operation, context));
         for (module, failure) in ruling.failures() {
@@ -268,6 +275,10 @@ impl Session {
         }
         let decision = self.record_decision(active, statement, (context, long), &ruling, None)?;
         statement.remember(context, &ruling, decision);
+        if matches!(ruling.verdict, Verdict::Allow) {
+            self.rulings
+                .insert(&statement.operation, context, &ruling, decision);
+        }
         Ok((ruling, decision))
     }
 
