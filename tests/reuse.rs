@@ -51,7 +51,17 @@ fn decisions(options: ChaperoneOptions, role: &str, texts: &[&str]) -> (String, 
                     && number(&one["refs"]["operation"]) == operation["seq"].as_u64()
             })
             .unwrap();
+        assert_eq!(decision["req"], operation["req"]);
         let first = number(&decision["refs"]["memo-of"]);
+        // What policies saw stands in one record alone.
+        let shared = number(&operation["refs"]["memo-of"]);
+        assert_eq!(shared.is_some(), first.is_some(), "{operation}");
+        let has = |one: &Value| one["sealed"]["facts"]["objects"].is_array();
+        assert_eq!(has(operation), shared.is_none(), "{operation}");
+        if let Some(seq) = shared {
+            let of = records.iter().find(|one| one["seq"] == seq).unwrap();
+            assert!(has(of) && of["body"]["facts"] == operation["body"]["facts"]);
+        }
         // What it repeats says what each module answered.
         let answers = decision["body"]["modules"].as_array().map_or(0, Vec::len);
         assert_eq!(answers == 0, first.is_some(), "{decision}");

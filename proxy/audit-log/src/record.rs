@@ -96,7 +96,7 @@ pub enum Role {
     Approval,
     /// What was about to be done.
     Intent,
-    /// The decision that is used again.
+    /// The decision, or the operation's facts, that is used again.
     MemoOf,
     /// An earlier record of the same story: an approval's previous state.
     Follows,

@@ -229,29 +229,33 @@ pub struct Operation {
     pub sql: Option<SqlFacts>,
 }
 
+/// An [`Operation`] without its text: the same for statements that differ in constants alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OperationFacts<'o> {
+    protocol: &'o str,
+    command: &'o str,
+    actions: Actions,
+    gaps: &'o [String],
+    objects: &'o [Object],
+    uses: &'o [FieldUse],
+    outputs: &'o [OutputField],
+    sql: Option<&'o SqlFacts>,
+}
+
 impl Operation {
-    /// Whether this and another operation are the same to whoever cannot read their texts.
+    /// All but the text.
     #[must_use]
-    pub fn is_same_but_for_text(&self, other: &Self) -> bool {
-        let Operation {
-            protocol,
-            command,
-            actions,
-            text: _,
-            gaps,
-            objects,
-            uses,
-            outputs,
-            sql,
-        } = self;
-        *actions == other.actions
-            && *command == other.command
-            && *outputs == other.outputs
-            && *objects == other.objects
-            && *uses == other.uses
-            && *sql == other.sql
-            && *gaps == other.gaps
-            && *protocol == other.protocol
+    pub fn facts(&self) -> OperationFacts<'_> {
+        OperationFacts {
+            protocol: &self.protocol,
+            command: &self.command,
+            actions: self.actions,
+            gaps: &self.gaps,
+            objects: &self.objects,
+            uses: &self.uses,
+            outputs: &self.outputs,
+            sql: self.sql.as_ref(),
+        }
     }
 
     /// Indexes of the objects with one of `labels`, or with unknown labels.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chaperone_audit_log::{RecordRef, Seq};
+use chaperone_audit_log::{Blinded, RecordRef, Seq};
 use chaperone_contract::{
     Actions, Context, Limits, Operation, Session as Caller, SqlFacts, Transform, Verdict,
 };
@@ -49,6 +49,14 @@ pub(crate) struct Source {
     pub(crate) gap: Option<&'static str>,
 }
 
+/// The record of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recorded {
+    pub(crate) seq: Seq,
+    /// The digest of its facts.
+    pub(crate) facts: Blinded,
+}
+
 /// One statement of a text, as understood in one session at one instant.
 pub(crate) struct Statement {
     pub(crate) source: Source,
@@ -63,7 +71,7 @@ pub(crate) struct Statement {
     pub(crate) columns: Vec<Column>,
     width_known: bool,
     /// Its record, once there is one.
-    pub(crate) recorded: OnceLock<Seq>,
+    pub(crate) recorded: OnceLock<Recorded>,
     reach: OnceLock<Reach>,
     memo: Mutex<Option<Memo>>,
     planned: Mutex<Option<Planned>>,

@@ -1,7 +1,7 @@
 //! What was asked, and what policies said.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     blind::Blinded,
@@ -28,6 +28,9 @@ pub struct Operation {
     /// Whose.
     #[serde(skip)]
     pub session: RecordRef,
+    /// The operation that has the same facts, and has them in its sealed part for both.
+    #[serde(skip)]
+    pub facts_of: Option<RecordRef>,
     /// `postgresql`.
     pub protocol: Code,
     /// `select`, `drop-table`.
@@ -49,12 +52,13 @@ pub struct Operation {
 }
 
 /// What goes with an [`Operation`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct OperationSealed {
     /// The statement.
     pub text: String,
-    /// The facts as policies get them.
-    pub facts: Value,
+    /// What policies get besides the text, unless another record has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Box<RawValue>>,
 }
 
 impl Payload for Operation {
@@ -63,6 +67,7 @@ impl Payload for Operation {
 
     fn refs(&self, refs: &mut Vec<(Role, RecordRef)>) {
         refs.push((Role::Session, self.session));
+        refs.extend(self.facts_of.map(|other| (Role::MemoOf, other)));
     }
 }
 

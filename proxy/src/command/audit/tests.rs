@@ -60,6 +60,7 @@ fn story() -> Story {
     for request in [request, other] {
         let operation = payload::Operation {
             session,
+            facts_of: None,
             protocol: Code::from_words("postgresql"),
             command: Code::from_words("SELECT"),
             actions: Vec::new(),
@@ -72,7 +73,7 @@ fn story() -> Story {
         };
         let sealed = payload::OperationSealed {
             text: "SELECT 'CANARY-5150'\u{1b}[31m".to_owned(),
-            facts: serde_json::Value::Null,
+            facts: None,
         };
         let operation = add(&log, &operation, Some(&sealed), request);
         let decision = payload::Decision {

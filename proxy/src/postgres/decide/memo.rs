@@ -11,6 +11,8 @@ use chaperone_audit_log::Seq;
 use chaperone_contract::{Context, Operation};
 use chaperone_policy_host::{Digest, PolicySet, Reads, Ruling};
 
+use super::Statement;
+
 /// A ruling with the record of its decision.
 pub(crate) struct Memo {
     set: Digest,
@@ -47,7 +49,15 @@ const MOST: usize = 256;
 /// that have their values written into them.
 #[derive(Default)]
 pub(crate) struct Rulings {
-    by_facts: HashMap<u64, (Arc<Operation>, Memo)>,
+    by_facts: HashMap<u64, (Arc<Statement>, Memo)>,
+}
+
+/// A ruling about a statement with the same facts.
+pub(crate) struct Found {
+    /// That statement.
+    pub(crate) statement: Arc<Statement>,
+    pub(crate) ruling: Arc<Ruling>,
+    pub(crate) decision: Seq,
 }
 
 impl Rulings {
@@ -57,19 +67,23 @@ impl Rulings {
         set: &PolicySet,
         operation: &Operation,
         context: &Context,
-    ) -> Option<(Arc<Ruling>, Seq)> {
+    ) -> Option<Found> {
         if set.reads().contains(Reads::TEXT) {
             return None;
         }
-        let (known, memo) = self.by_facts.get(&digest(operation))?;
+        let (statement, memo) = self.by_facts.get(&digest(operation))?;
         let (ruling, decision) = memo.recall(set, context)?;
-        let same = !ruling.reads.contains(Reads::TEXT) && known.is_same_but_for_text(operation);
-        same.then_some((ruling, decision))
+        let same = statement.operation.facts() == operation.facts();
+        (same && !ruling.reads.contains(Reads::TEXT)).then(|| Found {
+            statement: Arc::clone(statement),
+            ruling,
+            decision,
+        })
     }
 
     pub(crate) fn insert(
         &mut self,
-        operation: &Arc<Operation>,
+        statement: &Arc<Statement>,
         context: &Context,
         ruling: &Arc<Ruling>,
         decision: Seq,
@@ -79,7 +93,12 @@ impl Rulings {
         }
         let memo = Memo::new(context, ruling, decision);
         self.by_facts
-            .insert(digest(operation), (Arc::clone(operation), memo));
+            .insert(digest(&statement.operation), (Arc::clone(statement), memo));
+    }
+
+    /// Statements keep the catalog that they were understood by.
+    pub(crate) fn clear(&mut self) {
+        self.by_facts.clear();
     }
 }
 

@@ -135,6 +135,7 @@ impl Session {
             generation,
         });
         self.scripts.clear();
+        self.rulings.clear();
     }
 
     /// Waits until nobody is changing these relations any more, as the statement would have to.

@@ -12,6 +12,7 @@ use chaperone_audit_log::{
 };
 use chaperone_contract::{Context, Verdict};
 use chaperone_policy_host::{Answer, Ruling};
+use serde_json::value::to_raw_value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use super::{End, Session, refuse};
 use crate::{
     audit,
     postgres::{
-        decide::{Permit, Statement},
+        decide::{Permit, Recorded, Statement},
         parameters::Digests,
         queue::Expected,
         refusal::{Refusal, sqlstate},
@@ -28,6 +29,14 @@ use crate::{
         sockets::HIGH_WATER,
     },
 };
+
+/// A decision that holds once more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeated {
+    pub(super) decision: Seq,
+    /// The record of the statement that it was about, where that is another one with the same facts.
+    pub(super) facts: Option<Recorded>,
+}
 
 /// How a run ended, for its record.
 pub(super) struct Ending {
@@ -95,12 +104,27 @@ impl Session {
 
     /// The operation's record, written once per session and text.
     fn operation_record(&mut self, statement: &Statement) -> Result<RecordRef, End> {
-        if let Some(&seq) = statement.recorded.get() {
-            return Ok(self.shared.audit.reference(seq));
+        let recorded = self.record_operation(statement, None)?;
+        Ok(self.shared.audit.reference(recorded.seq))
+    }
+
+    /// Writes the operation's record unless there is one, with its facts unless they stand in the
+    /// record of another one.
+    fn record_operation(
+        &mut self,
+        statement: &Statement,
+        with_its_facts: Option<Recorded>,
+    ) -> Result<Recorded, End> {
+        if let Some(recorded) = statement.recorded.get() {
+            return Ok(*recorded);
         }
         let operation = &statement.operation;
-        let facts = serde_json::to_value(&**operation).unwrap_or_default();
-        let blinder = self.shared.audit.blinder();
+        let audit = &self.shared.audit;
+        let blinder = audit.blinder();
+        let facts = match with_its_facts {
+            Some(_) => None,
+            None => to_raw_value(&operation.facts()).ok(),
+        };
         let known = operation.objects.iter().filter(|object| {
             let [schema, name] = object.path.as_slice() else {
                 return false;
@@ -109,13 +133,17 @@ impl Session {
         });
         let clear = payload::Operation {
             session: self.grounds.record,
+            facts_of: with_its_facts.map(|other| audit.reference(other.seq)),
             protocol: Code::from_words(&operation.protocol),
             command: Code::from_words(&operation.command),
             actions: audit::action_codes(operation.actions),
             text: blinder.of(operation.text.as_bytes()),
             text_bytes: operation.text.len() as u64,
             objects: audit::object_names(known),
-            facts: blinder.of(facts.to_string().as_bytes()),
+            facts: with_its_facts.map_or_else(
+                || blinder.of(facts.as_ref().map_or("", |raw| raw.get()).as_bytes()),
+                |other| other.facts,
+            ),
             gaps: u32::try_from(operation.gaps.len()).unwrap_or(u32::MAX),
             catalog_generation: statement.ground.generation,
         };
@@ -124,8 +152,12 @@ impl Session {
             facts,
         };
         let seq = self.append(&clear, Some(&sealed))?;
-        let _ = statement.recorded.set(seq);
-        Ok(self.shared.audit.reference(seq))
+        let recorded = Recorded {
+            seq,
+            facts: clear.facts,
+        };
+        let _ = statement.recorded.set(recorded);
+        Ok(recorded)
     }
 
     /// What policies said.
@@ -135,11 +167,13 @@ impl Session {
         statement: &Statement,
         (context, long): (&Context, &Digests),
         ruling: &Ruling,
-        memo_of: Option<Seq>,
+        memo_of: Option<Repeated>,
     ) -> Result<Seq, End> {
         self.last_request = self.requests.next();
-        let operation = self.operation_record(statement)?;
+        let facts = memo_of.and_then(|repeated| repeated.facts);
+        let operation = self.record_operation(statement, facts)?.seq;
         let audit = self.shared.audit.clone();
+        let operation = audit.reference(operation);
         let blinder = audit.blinder();
         let modules = active.set.modules().iter().zip(&ruling.answers);
         let mut answers = Vec::new();
@@ -170,7 +204,7 @@ impl Session {
             session: self.grounds.record,
             operation,
             policy_set: audit.reference(active.record),
-            memo_of: memo_of.map(|seq| audit.reference(seq)),
+            memo_of: memo_of.map(|repeated| audit.reference(repeated.decision)),
             modules: clear_answers,
             verdict: audit::verdict_code(&ruling.verdict),
             code: code.map(|code| Code::or_unprintable(code)),

@@ -8,7 +8,7 @@ use chaperone_policy_host::{Ruling, denial};
 use chaperone_sql::Kind;
 use tokio::time::Instant;
 
-use super::{End, Session, refuse};
+use super::{End, Session, evidence::Repeated, refuse};
 use crate::postgres::{
     decide::{Decider, Permit, Statement, decider, unix_seconds},
     disclosure::shows_anything,
@@ -244,22 +244,28 @@ impl Session {
         if let Some((ruling, decision)) = statement.remembered(&active.set, context) {
             if !matches!(ruling.verdict, Verdict::Allow) {
                 // Each refusal is a request of its own.
-                let decision = self.record_decision(
-                    active,
-                    statement,
-                    (context, long),
-                    &ruling,
-                    Some(decision),
-                )?;
+                let repeated = Repeated {
+                    decision,
+                    facts: None,
+                };
+                let input = (context, long);
+                let decision =
+                    self.record_decision(active, statement, input, &ruling, Some(repeated))?;
                 return Ok((ruling, decision));
             }
             self.last_request = self.requests.next();
             return Ok((ruling, decision));
         }
         let operation = &statement.operation;
-        if let Some((ruling, first)) = self.rulings.find(&active.set, operation, context) {
+        if let Some(found) = self.rulings.find(&active.set, operation, context) {
+            let ruling = found.ruling;
+            let repeated = Repeated {
+                decision: found.decision,
+                facts: found.statement.recorded.get().copied(),
+            };
+            let input = (context, long);
             let decision =
-                self.record_decision(active, statement, (context, long), &ruling, Some(first))?;
+                self.record_decision(active, statement, input, &ruling, Some(repeated))?;
             statement.remember(context, &ruling, decision);
             return Ok((ruling, decision));
         }
@@ -276,8 +282,7 @@ impl Session {
         let decision = self.record_decision(active, statement, (context, long), &ruling, None)?;
         statement.remember(context, &ruling, decision);
         if matches!(ruling.verdict, Verdict::Allow) {
-            self.rulings
-                .insert(&statement.operation, context, &ruling, decision);
+            self.rulings.insert(statement, context, &ruling, decision);
         }
         Ok((ruling, decision))
     }
