@@ -15,6 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Between two looks at what still runs.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Most time between a signal's effects on two processes of one group.
+const BESIDE: Duration = Duration::from_secs(1);
+
 /// So many looks in vain, and programs are killed.
 const LOOKS: u32 = 30;
 
@@ -26,6 +29,8 @@ pub struct Interrupt(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     came: Condvar,
+    /// Held while programs are ended; whether that is all over.
+    over: Mutex<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -54,21 +59,27 @@ impl Interrupt {
         Ok(own)
     }
 
-    /// The number of the signal, if one came.
-    #[must_use]
-    pub fn came(&self) -> Option<u8> {
-        self.state().came
-    }
-
     /// Nothing more is to be done once a signal came.
     ///
     /// # Errors
     /// It came.
     pub fn check(&self) -> Result<()> {
-        match self.came() {
+        match self.state().came {
             Some(signal) => Err(Error::Interrupted { signal }),
             None => Ok(()),
         }
+    }
+
+    /// As [`Interrupt::check`], after something has failed. Ctrl-C goes to programs beside us too, and
+    /// one that ends of it can be noticed before our own signal.
+    ///
+    /// # Errors
+    /// It came.
+    pub fn check_failure(&self) -> Result<()> {
+        let state = self.state();
+        let calm = |state: &mut State| state.came.is_none();
+        drop(self.0.came.wait_timeout_while(state, BESIDE, calm));
+        self.check()
     }
 
     /// Waits for a signal, which ends nothing but this wait.
@@ -79,6 +90,12 @@ impl Interrupt {
             let woken = self.0.came.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Ends nothing more, and nothing is under way that would: this process may go.
+    pub fn over(&self) {
+        let over = self.0.over.lock();
+        *over.unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,12 +131,18 @@ impl Interrupt {
         let awaited = state.awaited;
         drop(state);
         self.0.came.notify_all();
-        // Until this process ends: its other thread may be about to start something.
+        if awaited {
+            return;
+        }
+        // Again and again: the other thread may be about to start something.
         for look in 0.. {
-            if awaited {
+            let over = self.0.over.lock();
+            let over = over.unwrap_or_else(PoisonError::into_inner);
+            if *over {
                 return;
             }
             end_what_runs(if look < LOOKS { "TERM" } else { "KILL" });
+            drop(over);
             thread::sleep(PAUSE);
         }
     }

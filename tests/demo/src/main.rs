@@ -11,8 +11,8 @@ mod story;
 
 use std::process::ExitCode;
 
-use chaperone_test_support::Result;
 use chaperone_test_support::clinic;
+use chaperone_test_support::{Error, Result};
 
 use interrupt::Interrupt;
 use personas::{PERSONAS, Persona};
@@ -27,10 +27,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&interrupt) {
+    let code = match run(&interrupt) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(_) if let Some(signal) = interrupt.came() => {
+        Err(_) if let Err(Error::Interrupted { signal }) = interrupt.check_failure() => {
             // Whatever error it was, it came of this; what ran has been dropped.
             stage::sweep(&stage::folder());
             eprintln!("demo: interrupted; nothing of it is left");
@@ -40,7 +40,9 @@ fn main() -> ExitCode {
             eprintln!("demo: {error}");
             ExitCode::from(2)
         }
-    }
+    };
+    interrupt.over();
+    code
 }
 
 fn run(interrupt: &Interrupt) -> Result<bool> {

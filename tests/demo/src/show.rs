@@ -74,6 +74,12 @@ impl Show {
                 println!("         not so: {failure}");
             }
         }
+        self.passed()
+    }
+
+    /// Whether all steps went as told so far.
+    #[must_use]
+    pub fn passed(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|(_, failures)| failures.is_empty())
     }
 }

@@ -19,11 +19,14 @@ pub fn play(stage: &Stage, show: &mut Show) -> Result<bool> {
     let steps: [fn(&Stage, &mut Show) -> Result<()>; 6] =
         [masked, denied, held, limited, reloaded, verified];
     for step in steps {
-        let played = step(stage, show);
         stage.interrupt.check()?;
-        if let Err(error) = played {
+        if let Err(error) = step(stage, show) {
+            stage.interrupt.check_failure()?;
             show.broken(&error);
         }
+    }
+    if !show.passed() {
+        stage.interrupt.check_failure()?;
     }
     Ok(show.verdict())
 }

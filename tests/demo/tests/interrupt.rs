@@ -173,6 +173,10 @@ fn interrupted(moments: &[(&str, u64)], signal: &str, to: To, status: i32) {
 fn ctrl_c_while_it_is_set_up() {
     let moments = [
         ("starting a throwaway PostgreSQL", 0),
+        ("starting a throwaway PostgreSQL", 5),
+        ("starting a throwaway PostgreSQL", 10),
+        ("starting a throwaway PostgreSQL", 20),
+        ("starting a throwaway PostgreSQL", 40),
         ("seeding the clinic", 300),
         ("building the policy clinical-access", 100),
         ("starting chaperone serve", 200),
