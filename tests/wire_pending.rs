@@ -10,7 +10,7 @@
 #[path = "common/ward.rs"]
 mod ward;
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, MutexGuard};
 
 use chaperone_test_support::wire::Step;
 use chaperone_test_support::wire::frontend::*;
@@ -112,23 +112,31 @@ fn a_prepared_statement_does_not_run_under_the_labels_of_another_table() {
     rig.direct().ask(&query("DROP SCHEMA hidden CASCADE"));
 }
 
-/// The server goes by the catalog as it is, and such a transaction sees the one of its start.
-#[test]
-fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
+/// A proxy for which the view `shown` is clear, whatever it shows; and whom it stands before.
+fn with_a_clear_view() -> (MutexGuard<'static, Rig>, Chaperone) {
     let rig = Rig::take(CHAPERONE);
     let labels = "\"public.shown\" = \"clear\"";
     let proxy = rig.masking(CHAPERONE, labels).start().unwrap();
-    let of = |table: &str, column: &str| {
-        query(&format!(
-            "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"
-        ))
-    };
+    (rig, proxy)
+}
+
+/// Makes that view show a column of a table.
+fn shown(table: &str, column: &str) -> Vec<u8> {
+    query(&format!(
+        "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"
+    ))
+}
+
+/// The server goes by the catalog as it is, and such a transaction sees the one of its start.
+#[test]
+fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
+    let (rig, proxy) = with_a_clear_view();
     for begin in [
         "BEGIN ISOLATION LEVEL REPEATABLE READ",
         "START TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
         "BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
     ] {
-        rig.direct().ask(&of("item", "body"));
+        rig.direct().ask(&shown("item", "body"));
         let mut wire = Rig::through(&proxy);
         wire.ask(&query("SELECT v FROM shown"));
         for statement in begin.split("; ") {
@@ -138,7 +146,7 @@ fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
         wire.ask(&query("SAVEPOINT s"));
         wire.ask(&query("SELECT id FROM item"));
         wire.ask(&query("ROLLBACK TO s"));
-        rig.direct().ask(&of("patient", "ssn"));
+        rig.direct().ask(&shown("patient", "ssn"));
         std::thread::sleep(std::time::Duration::from_millis(1500));
         let said = wire.ask(&query("SELECT v FROM shown"));
         assert!(!said.to_string().contains("900-11"), "{begin}: {said}");
@@ -159,23 +167,16 @@ fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
 /// A batch without a block is a transaction too.
 #[test]
 fn a_long_batch_that_sees_an_old_catalog_is_not_understood() {
-    let rig = Rig::take(CHAPERONE);
-    let labels = "\"public.shown\" = \"clear\"";
-    let proxy = rig.masking(CHAPERONE, labels).start().unwrap();
-    let of = |table: &str, column: &str| {
-        query(&format!(
-            "CREATE OR REPLACE VIEW shown AS SELECT {column}::text AS v FROM {table}"
-        ))
-    };
+    let (rig, proxy) = with_a_clear_view();
     let unsynced = |sql: &str| [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat();
-    rig.direct().ask(&of("item", "body"));
+    rig.direct().ask(&shown("item", "body"));
     let mut wire = Rig::through(&proxy);
     wire.ask(&query("SELECT v FROM shown"));
     let set = unsynced("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
     let begin = [set, unsynced("SELECT v FROM shown"), flush()].concat();
     let said = wire.play(&[Step::Send(begin), Step::Quiet]);
     assert_eq!(said.all("DataRow").len(), 5, "{said}");
-    rig.direct().ask(&of("patient", "ssn"));
+    rig.direct().ask(&shown("patient", "ssn"));
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let said = wire.ask(&[unsynced("SELECT v FROM shown"), sync()].concat());
     assert!(!said.to_string().contains("900-11"), "{said}");

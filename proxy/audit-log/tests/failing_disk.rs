@@ -1,7 +1,11 @@
 //! What a disk that hangs, fails or is full means for the log, and what the next run makes of it.
 
-// Helpers of tests are tests.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "common/scratch.rs"]
 mod scratch;

@@ -1,9 +1,15 @@
 //! A log's life: open, append, durable, close, and again.
 
-// Helpers of tests are tests.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
-use std::{path::Path, sync::mpsc, time::Duration};
+#[path = "common/scratch.rs"]
+mod scratch;
+
+use std::{path::Path, sync::mpsc};
 
 use chaperone_audit_log::{
     AppendError, Code, Ending, Expect, Kind, Listing, Log, LogOptions, Name, PrivateKey, Progress,
@@ -11,19 +17,7 @@ use chaperone_audit_log::{
     payload::{LoginDenied, LoginDeniedSealed},
     read, verify,
 };
-
-const LONG: Duration = Duration::from_secs(30);
-
-/// A directory in memory where there is one: thousands of syncs would wait for a disk.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() {
-        memory
-    } else {
-        Path::new("/tmp")
-    };
-    tempfile::tempdir_in(place).unwrap()
-}
+use scratch::{LONG, scratch};
 
 fn options(key: &PrivateKey) -> LogOptions {
     LogOptions {

@@ -1,7 +1,14 @@
 //! What verification finds, and what it cannot.
 
-// Helpers of tests are tests.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/scratch.rs"]
+mod scratch;
 
 use std::{
     collections::BTreeMap,
@@ -15,17 +22,7 @@ use chaperone_audit_log::{
     verify,
 };
 use proptest::prelude::*;
-
-/// A directory in memory where there is one: thousands of syncs would wait for a disk.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() {
-        memory
-    } else {
-        Path::new("/tmp")
-    };
-    tempfile::tempdir_in(place).unwrap()
-}
+use scratch::scratch;
 
 /// Files by their path in the directory; tests change the bytes and write them somewhere else.
 #[derive(Clone)]

@@ -1,6 +1,11 @@
 //! What the expressions in definitions call, and what maintenance computes anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use chaperone_sql::{Catalog, Facts, Labelling, Options, SessionView, Trust, analyze};
 

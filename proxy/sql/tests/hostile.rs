@@ -5,8 +5,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
-)] // a test fails by panicking
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use chaperone_sql::{
     Catalog, Labelling, Limits, Options, ParseError, SessionView, analyze, classify,

@@ -4,8 +4,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
-)] // a test fails by panicking
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use chaperone_sql::{Catalog, Labelling, Limits, Options, SessionView, analyze, classify};
 use proptest::prelude::*;

@@ -1,6 +1,11 @@
 //! Types that users have made.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use chaperone_sql::{Catalog, Labelling, Options, SessionView, analyze};
 

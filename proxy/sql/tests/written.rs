@@ -1,6 +1,11 @@
 //! What a write sets off besides itself: what computes and checks values, and foreign keys.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use chaperone_contract::Actions;
 use chaperone_sql::{Catalog, Facts, Labelling, Options, SessionView, Trust, analyze};
