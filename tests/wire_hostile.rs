@@ -1,6 +1,6 @@
 //! How connections begin, are cancelled, and are abused.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::sync::MutexGuard;

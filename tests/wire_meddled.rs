@@ -3,7 +3,12 @@
 //!
 //! `CHAPERONE_RANDOM=1000` plays more sessions, `CHAPERONE_SEED=7` begins at another one.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "common/meddler.rs"]
 mod meddler;

@@ -1,7 +1,11 @@
 //! Errors at awkward places: the queue of expected replies must stay in step with the server, and
 //! the session with what PostgreSQL alone would do.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::MutexGuard;
 

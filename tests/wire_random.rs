@@ -4,7 +4,12 @@
 //! `CHAPERONE_RANDOM=1000` plays more of them, `CHAPERONE_SEED=7` begins at another one; a failure
 //! names the seed and shows the shortest conversation that still differs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "common/conversation.rs"]
 mod conversation;

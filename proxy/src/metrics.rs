@@ -13,7 +13,7 @@ use prometheus_client::{
 
 /// What was said about a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs)] // The names are the labels.
+#[allow(missing_docs, reason = "the names are the labels")]
 pub enum Verdict {
     Allowed,
     Denied,
@@ -22,7 +22,7 @@ pub enum Verdict {
 
 /// Why a statement was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the labels")]
 pub enum Refusal {
     Policy,
     PolicyFailed,
@@ -39,7 +39,7 @@ pub enum Refusal {
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the labels")]
 pub enum SessionEnd {
     Closed,
     LoginDenied,
@@ -54,7 +54,7 @@ pub enum SessionEnd {
 
 /// Whether something went well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the labels")]
 pub enum Success {
     Ok,
     Failed,

@@ -72,7 +72,7 @@ impl Policy for Whims {
     }
 }
 
-#[allow(unconditional_recursion)]
+#[allow(unconditional_recursion, reason = "it is there to use up the stack")]
 fn deep(level: u64) -> u64 {
     core::hint::black_box(deep(level + 1)) + 1
 }

@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    missing_docs
+    missing_docs,
+    reason = "a test fails by panicking, and is documented by its name"
 )]
 
 #[path = "support/guest.rs"]

@@ -29,7 +29,10 @@ pub enum ApprovalsCommand {
     /// List what waits for an answer that you may give
     List {
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[allow(
+            missing_docs,
+            reason = "a comment would replace what the help says of the command"
+        )]
         connection: Connection,
     },
     /// Show exactly what will run, in full
@@ -37,7 +40,10 @@ pub enum ApprovalsCommand {
         /// The request, or the beginning of its id if that is unique
         id: String,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[allow(
+            missing_docs,
+            reason = "a comment would replace what the help says of the command"
+        )]
         connection: Connection,
     },
     /// Let it run, once
@@ -48,7 +54,10 @@ pub enum ApprovalsCommand {
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[allow(
+            missing_docs,
+            reason = "a comment would replace what the help says of the command"
+        )]
         connection: Connection,
     },
     /// Refuse it
@@ -59,7 +68,10 @@ pub enum ApprovalsCommand {
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
-        #[allow(missing_docs)]
+        #[allow(
+            missing_docs,
+            reason = "a comment would replace what the help says of the command"
+        )]
         connection: Connection,
     },
 }

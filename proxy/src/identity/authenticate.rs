@@ -173,7 +173,10 @@ impl Authenticator {
 
 /// Checks `exp`, `nbf` and `iat`; returns when the identity ends.
 fn times(token: &Token<'_>, now: u64, leeway: f64) -> Result<u64, AuthError> {
-    #[allow(clippy::cast_precision_loss)] // Unix seconds are far below 2^53.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "Unix seconds are far below 2^53"
+    )]
     let clock = now as f64;
     let end = token::date(&token.claims, "exp")?.ok_or(AuthError::Claim("exp"))? + leeway;
     if clock >= end {
@@ -185,7 +188,11 @@ fn times(token: &Token<'_>, now: u64, leeway: f64) -> Result<u64, AuthError> {
     if token::date(&token.claims, "iat")?.is_some_and(|issued| issued > clock + leeway) {
         return Err(AuthError::IssuedInFuture);
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 1e15 by `date`.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 1e15 by `date`"
+    )]
     Ok(end as u64)
 }
 

@@ -4,8 +4,10 @@
 //! The database `wire` has `item` and `big`, which anybody may use, `forbidden`, which the second
 //! proxy refuses although the server would not, and `patient`, whose columns it masks.
 
-// A rig that does not work is a failed test.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a rig that does not work is a failed test"
+)]
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
