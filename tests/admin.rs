@@ -12,14 +12,11 @@ mod ward;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use chaperone_test_support::{Chaperone, Postgres, http};
-use ward::{AGENT, APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use chaperone_test_support::{Chaperone, http};
+use ward::{AGENT, APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE, POSTGRES};
 
 fn start() -> Chaperone {
     let options = ward::clinical(Chaperone::options(CHAPERONE))

@@ -15,16 +15,12 @@ mod guest;
 #[path = "common/ward.rs"]
 mod ward;
 
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use chaperone_test_support::chaperone::ChaperoneOptions;
-use chaperone_test_support::{Chaperone, Issuer, Postgres, PsqlSession, http};
+use chaperone_test_support::{Chaperone, Issuer, PsqlSession, http};
 use serde_json::json;
-use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
-
-/// Ends with this program: its guardian sees to it.
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE, POSTGRES, has};
 
 /// A proxy with approvals and a table with one row, whose `id` counts how often a change ran.
 struct Desk {
@@ -106,11 +102,6 @@ impl Desk {
         let shown = ward::audit(&self.proxy, "show", &["--kind", "approval", "--json"]);
         shown.contains(&format!("{state:?}"))
     }
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 #[test]

@@ -13,17 +13,14 @@ mod ward;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use chaperone_test_support::chaperone::ChaperoneOptions;
 use chaperone_test_support::wire::frontend::{bind, execute, parse, sync};
 use chaperone_test_support::wire::{Step, Wire};
-use chaperone_test_support::{Chaperone, Postgres, policies};
+use chaperone_test_support::{Chaperone, policies};
 use serde_json::Value;
-use ward::{AGENT, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use ward::{AGENT, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE, POSTGRES, has};
 
 fn clinical() -> ChaperoneOptions {
     ward::people(ward::clinical(Chaperone::options(CHAPERONE)), &POSTGRES)
@@ -51,11 +48,6 @@ fn json(lines: &str) -> Vec<Value> {
     lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 #[test]

@@ -19,9 +19,8 @@ use std::sync::LazyLock;
 use chaperone_test_support::chaperone::ChaperoneOptions;
 use chaperone_test_support::{Chaperone, Issuer, Postgres, PsqlSession, clinic, http};
 use serde_json::json;
-use ward::{AGENT, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE};
+use ward::{AGENT, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE, POSTGRES, has};
 
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
 static WHIMS: LazyLock<PathBuf> =
     LazyLock::new(|| guest::build("whims", "whims", include_str!("common/whims.rs")));
 
@@ -45,11 +44,6 @@ fn session(proxy: &Chaperone) -> PsqlSession {
 
 fn ask(session: &mut PsqlSession, sql: &str) -> String {
     session.run(sql, PATIENCE).unwrap()
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 /// Refused with this code, and the session goes on.

@@ -11,15 +11,12 @@
 #[path = "common/ward.rs"]
 mod ward;
 
-use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chaperone_test_support::chaperone::{ChaperoneOptions, token_digest};
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession, policies};
-use ward::{AGENT, CHAPERONE, DATABASE, DBA, PATIENCE};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use chaperone_test_support::{Chaperone, PsqlSession, policies};
+use ward::{AGENT, CHAPERONE, DATABASE, DBA, PATIENCE, POSTGRES, has};
 
 fn open() -> ChaperoneOptions {
     let module = policies::example("allow-all").unwrap();
@@ -34,11 +31,6 @@ fn end_of(session: &mut PsqlSession) -> String {
     session
         .run("SELECT 1;", PATIENCE)
         .unwrap_or_else(|error| error.to_string())
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

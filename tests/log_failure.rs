@@ -17,12 +17,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
 
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession, http};
-use ward::{AGENT, APPROVER, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use chaperone_test_support::{Chaperone, PsqlSession, http};
+use ward::{AGENT, APPROVER, CHAPERONE, DATABASE, DBA, DOCTOR, PATIENCE, POSTGRES, has};
 
 /// Longer than what the process says, shorter than what the log needs for some hundred statements.
 const ROOM: u64 = 128 << 10;
@@ -86,11 +83,6 @@ fn fill(session: &mut PsqlSession, table: &str) -> (u64, String) {
 fn records(proxy: &Chaperone, kind: &str) -> u64 {
     let shown = ward::audit(proxy, "show", &["--json", "--kind", kind]);
     shown.lines().filter(|line| !line.is_empty()).count() as u64
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 #[test]

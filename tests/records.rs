@@ -14,17 +14,14 @@ mod ward;
 
 use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
 
+use chaperone_test_support::Chaperone;
 use chaperone_test_support::wire::frontend::{
     bind, cancel_request, copy_data, copy_done, execute, parse, query, sync,
 };
 use chaperone_test_support::wire::{Step, Transcript, VERSION_3_0, Wire};
-use chaperone_test_support::{Chaperone, Postgres};
 use serde_json::Value;
-use ward::{APPROVER, CHAPERONE, DATABASE, DBA};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use ward::{APPROVER, CHAPERONE, DATABASE, DBA, POSTGRES};
 
 /// Stands for data: in texts, parameters, results, errors and COPY.
 const CANARY: &str = "Zebulon-Canary-4711";

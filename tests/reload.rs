@@ -17,16 +17,13 @@ mod handmade;
 #[path = "common/ward.rs"]
 mod ward;
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
 use chaperone_test_support::chaperone::ChaperoneOptions;
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
-use ward::{AGENT, CHAPERONE, DATABASE, DBA, PATIENCE};
-
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use chaperone_test_support::{Chaperone, PsqlSession};
+use ward::{AGENT, CHAPERONE, DATABASE, DBA, PATIENCE, POSTGRES};
 
 /// Its answer is the name of the variant that masked it.
 const PROBE: &str = "SELECT name FROM staff WHERE id = 1";

@@ -45,14 +45,7 @@ fn whims(rig: &Rig) -> ChaperoneOptions {
 }
 
 fn whims_by(binary: impl Into<PathBuf>, rig: &Rig) -> ChaperoneOptions {
-    Chaperone::options(binary)
-        .target(
-            &rig.postgres,
-            rig::DATABASE,
-            &[(rig::ROLE, &["testers"])],
-            rig::LABELS,
-        )
-        .identity("tester", rig::TOKEN, &["testers"], "testing")
+    rig.bare(binary)
         .identity("approver", APPROVER, &["approvers"], "on-call")
         .policy("whims", &*WHIMS, "")
         .incomplete_facts(&["whims"])

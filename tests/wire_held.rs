@@ -10,15 +10,10 @@
 #[path = "common/ward.rs"]
 mod ward;
 
-use std::sync::LazyLock;
-
 use chaperone_test_support::wire::frontend::{parse, query, sync};
 use chaperone_test_support::wire::{VERSION_3_0, Wire};
-use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
-use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE};
-
-/// Ends with this program: its guardian sees to it.
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(ward::clinic);
+use chaperone_test_support::{Chaperone, PsqlSession};
+use ward::{APPROVER, CHAPERONE, DATABASE, DBA, PATIENCE, POSTGRES, has};
 
 /// A table whose `id` counts how often the held change ran.
 struct Held {
@@ -94,11 +89,6 @@ fn alter(sql: &str) {
     POSTGRES
         .script(DATABASE, &format!("SET ROLE clinic_owner; {sql}"))
         .unwrap();
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 #[test]

@@ -13,10 +13,9 @@ mod guest;
 use std::path::PathBuf;
 use std::sync::{LazyLock, MutexGuard};
 
-use chaperone_test_support::Chaperone;
 use chaperone_test_support::chaperone::ChaperoneOptions;
 use chaperone_test_support::wire::frontend::*;
-use chaperone_test_support::wire::rig::{self, Rig};
+use chaperone_test_support::wire::rig::Rig;
 use chaperone_test_support::wire::{Step, Transcript, Wire};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
@@ -30,19 +29,7 @@ fn rig() -> MutexGuard<'static, Rig> {
 }
 
 fn whims(rig: &Rig) -> ChaperoneOptions {
-    Chaperone::options(BINARY)
-        .target(
-            &rig.postgres,
-            rig::DATABASE,
-            &[(rig::ROLE, &["testers"])],
-            rig::LABELS,
-        )
-        .identity("tester", rig::TOKEN, &["testers"], "testing")
-        .policy("whims", &*WHIMS, "")
-}
-
-fn unsynced(sql: &str) -> Vec<u8> {
-    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+    rig.bare(BINARY).policy("whims", &*WHIMS, "")
 }
 
 /// A session that knows the catalog of this moment, right before somebody adds a column to `item`.

@@ -17,10 +17,6 @@ fn rig() -> MutexGuard<'static, Rig> {
     Rig::take(env!("CARGO_BIN_EXE_chaperone"))
 }
 
-fn unsynced(sql: &str) -> Vec<u8> {
-    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
-}
-
 /// Plays the steps under the policies; what is masked there must not show, nor rows be gone.
 fn stays_hidden(steps: &[Step]) -> Transcript {
     let rig = rig();

@@ -17,11 +17,6 @@ fn rig() -> MutexGuard<'static, Rig> {
     Rig::take(env!("CARGO_BIN_EXE_chaperone"))
 }
 
-/// A statement of the extended protocol without a Sync behind it.
-fn unsynced(sql: &str) -> Vec<u8> {
-    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
-}
-
 #[test]
 fn a_query_behind_an_error_without_sync_is_skipped_like_all_that_follows() {
     let said = rig().same(&[

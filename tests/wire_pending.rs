@@ -16,7 +16,7 @@ use chaperone_test_support::wire::Step;
 use chaperone_test_support::wire::frontend::*;
 use chaperone_test_support::wire::rig::Rig;
 use chaperone_test_support::{Chaperone, Postgres, PsqlSession};
-use ward::{CHAPERONE, DATABASE, DOCTOR, PATIENCE};
+use ward::{CHAPERONE, DATABASE, DOCTOR, PATIENCE, has};
 
 /// Ends with this program: its guardian sees to it.
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(|| {
@@ -46,11 +46,6 @@ fn proxy() -> Chaperone {
 
 fn doctor(proxy: &Chaperone) -> PsqlSession {
     proxy.psql(DATABASE, "clinician", DOCTOR).session().unwrap()
-}
-
-#[track_caller]
-fn has(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 /// Whether a session of this role waits for a lock.
@@ -168,7 +163,6 @@ fn a_transaction_that_sees_an_old_catalog_is_not_understood() {
 #[test]
 fn a_long_batch_that_sees_an_old_catalog_is_not_understood() {
     let (rig, proxy) = with_a_clear_view();
-    let unsynced = |sql: &str| [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat();
     rig.direct().ask(&shown("item", "body"));
     let mut wire = Rig::through(&proxy);
     wire.ask(&query("SELECT v FROM shown"));

@@ -5,6 +5,7 @@
 )]
 
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use chaperone_test_support::chaperone::{Chaperone, ChaperoneOptions};
@@ -23,6 +24,10 @@ pub const APPROVER: &str = "token-of-the-approver-0123456789abcdef";
 const ACCESS: &str = include_str!("../demo/settings/clinical-access.toml");
 const MASKING: &str = include_str!("../demo/settings/phi-masking.toml");
 pub const RISKY: &str = include_str!("../demo/settings/risky-commands.toml");
+
+/// A server with the clinic in it, for all tests of a program. Ends with the program: its guardian
+/// sees to it.
+pub static POSTGRES: LazyLock<Postgres> = LazyLock::new(clinic);
 
 /// A server with the clinic in it.
 pub fn clinic() -> Postgres {
@@ -71,6 +76,12 @@ pub fn people(options: ChaperoneOptions, postgres: &Postgres) -> ChaperoneOption
         .identity("doctor", DOCTOR, &["clinicians"], "treatment")
         .identity("dba", DBA, &["dbas", "approvers"], "maintenance")
         .identity("approver", APPROVER, &["approvers"], "on-call")
+}
+
+/// The text says this.
+#[track_caller]
+pub fn has(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part} in: {text}");
 }
 
 /// Waits until `done` says so.

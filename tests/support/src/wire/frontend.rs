@@ -186,6 +186,12 @@ pub fn run(sql: &str, parameters: &[Option<&str>]) -> Vec<u8> {
     .concat()
 }
 
+/// A statement of the extended protocol without parameters, and without a Sync behind it.
+#[must_use]
+pub fn unsynced(sql: &str) -> Vec<u8> {
+    run(sql, &[])
+}
+
 fn text(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
 }

@@ -9,6 +9,7 @@
     reason = "a rig that does not work is a failed test"
 )]
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -225,6 +226,14 @@ impl Rig {
                 policies::example("phi-masking").unwrap(),
                 MASKS,
             )
+    }
+
+    /// A proxy of this server and its caller, without any policy yet.
+    #[must_use]
+    pub fn bare(&self, binary: impl Into<PathBuf>) -> ChaperoneOptions {
+        Chaperone::options(binary)
+            .target(&self.postgres, DATABASE, &[(ROLE, &["testers"])], LABELS)
+            .identity("tester", TOKEN, &["testers"], "testing")
     }
 
     /// A session through any proxy in front of this server.
