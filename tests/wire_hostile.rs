@@ -395,6 +395,14 @@ fn statements_that_are_too_long() {
     let deep = format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000));
     let said = wire.ask(&query(&deep));
     assert_eq!(said.sqlstates().len(), 1);
+    // As deep as is followed, and deeper.
+    for depth in [100, 127, 128, 1_000] {
+        let sum = format!("SELECT 1{}", "+1".repeat(depth));
+        for mut wire in [rig.open(), rig.ruled()] {
+            let said = wire.ask(&query(&sum));
+            assert_eq!(said.all("ReadyForQuery").len(), 1, "{depth}: {said}");
+        }
+    }
     // A parameter may be longer than a statement.
     let value = "y".repeat(3 << 20);
     let said = wire.ask(&[run("SELECT length($1)", &[Some(&value)]), sync()].concat());

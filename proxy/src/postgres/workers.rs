@@ -66,6 +66,11 @@ impl Workers {
     }
 }
 
+/// Bytes of a thread's stack. Statements are followed to a bounded depth (`chaperone_sql::Limits`),
+/// and a build without optimisation needs almost the usual 2 MiB for that alone; an overflow would end
+/// the process. What is not touched takes no memory.
+const STACK: usize = 8 << 20;
+
 impl Worker {
     fn start(number: usize, when_idle: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
@@ -77,6 +82,7 @@ impl Worker {
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
             .name(format!("sessions-{number}"))
+            .stack_size(STACK)
             .spawn(move || {
                 // An error is the sender's end.
                 let _ = runtime.block_on(ended);
