@@ -15,7 +15,7 @@ use std::path::Path;
 
 use chaperone_audit_log::payload::DataKeyRecord;
 use chaperone_audit_log::{Blinder, DataKey, Digest, PrivateKey, read};
-use chaperone_test_support::wire::frontend::{bind, execute, parse, query, sync};
+use chaperone_test_support::wire::frontend::{bind, execute, function_call, parse, query, sync};
 use chaperone_test_support::wire::{VERSION_3_0, Wire};
 use chaperone_test_support::{Chaperone, Postgres, policies};
 use serde_json::{Value, json};
@@ -205,4 +205,81 @@ fn the_auditor_recognises_a_long_value_and_nobody_else_does() {
         let plain = Digest::of(value.as_bytes()).to_hex();
         assert!(!closed.contains(&plain) && !opened.contains(&plain));
     }
+}
+
+/// `length(text)`.
+const LENGTH_OF_TEXT: u32 = 1257;
+
+#[test]
+fn a_function_call_is_on_record_with_its_arguments() {
+    let postgres = ward::clinic();
+    let mut proxy = start(&postgres);
+    let mut wire = connect(&proxy);
+    for argument in [CANARY, &value(MEGABYTE, '1')] {
+        let said = wire.ask(&function_call(LENGTH_OF_TEXT, &[argument]));
+        assert_eq!(said.all("FunctionCallResponse").len(), 1, "{said}");
+    }
+    drop(wire);
+    assert!(proxy.stop().is_some_and(|status| status.success()));
+    let key = proxy.auditor_key();
+    let blinder = blinder(&proxy.audit_folder(), &PrivateKey::read(&key).unwrap()).unwrap();
+    let digest = blinder.of_long(value(MEGABYTE, '1').as_bytes()).digest();
+    let open = ["--key", &*key.to_string_lossy()];
+    let intents = with_parameters(&proxy, "intent", &open);
+    let parameters: Vec<_> = intents
+        .iter()
+        .map(|intent| intent["sealed"]["parameters"].clone())
+        .collect();
+    let long = json!([{"digest": {"bytes": MEGABYTE, "digest": digest.to_hex()}}]);
+    assert_eq!(parameters, [json!([{"text": CANARY}]), long]);
+    let arguments = [&["--json", "--kind", "operation"][..], &open].concat();
+    let operations = ward::audit(&proxy, "show", &arguments);
+    let text = format!("\"text\":\"FUNCTION CALL {LENGTH_OF_TEXT}\"");
+    assert!(operations.contains(&text), "{operations}");
+    assert!(!files_hold(&proxy.audit_folder(), CANARY.as_bytes()));
+}
+
+/// Each of them is short, all together are more than one record takes.
+#[test]
+fn many_values_are_no_reason_to_refuse_a_statement() {
+    const VALUES: usize = 1_000;
+    let postgres = ward::clinic();
+    let mut proxy = start(&postgres);
+    let mut wire = connect(&proxy);
+    let list: Vec<String> = (1..=VALUES).map(|at| format!("${at}")).collect();
+    let text = format!(
+        "SELECT length(array_to_string(ARRAY[{}], ''))",
+        list.join(",")
+    );
+    // Characters that take twice as much in JSON.
+    let line = "\"".repeat(60_000);
+    let lines = vec![Some(line.as_str()); VALUES];
+    let batch = [
+        parse("", &text, &[]),
+        bind("", "", &lines, 0),
+        execute("", 0),
+        sync(),
+    ];
+    let said = wire.ask(&batch.concat());
+    let row = format!("DataRow '{}'", VALUES * line.len());
+    assert_eq!(said.all("DataRow"), [row], "{said}");
+    let said = wire.ask(&query("SELECT 1"));
+    assert!(said.sqlstates().is_empty(), "{said}");
+    drop(wire);
+    assert!(proxy.stop().is_some_and(|status| status.success()));
+    let key = proxy.auditor_key();
+    let open = ["--key", &*key.to_string_lossy()];
+    let executions = with_parameters(&proxy, "execution", &open);
+    let parameters = executions[0]["sealed"]["parameters"].as_array().unwrap();
+    assert_eq!(parameters.len(), VALUES);
+    // The first ones are kept, and of all others the digest is.
+    let kept = parameters
+        .iter()
+        .take_while(|it| it["text"] == line)
+        .count();
+    assert!(kept > 10, "{kept}");
+    let of_others = &parameters[kept]["digest"];
+    assert_eq!(of_others["bytes"], line.len());
+    let digested = parameters.iter().filter(|it| it["digest"] == *of_others);
+    assert_eq!(digested.count(), VALUES - kept);
 }

@@ -273,10 +273,10 @@ fn function_calls_are_refused() {
         Step::Send(
             [
                 query("BEGIN"),
-                function_call(999_999),
+                function_call(999_999, &[]),
                 query("SELECT 1"),
                 query("ROLLBACK"),
-                function_call(999_999),
+                function_call(999_999, &[]),
                 query("SELECT 1"),
             ]
             .concat(),
@@ -288,7 +288,7 @@ fn function_calls_are_refused() {
     let proxied = rig.ruled().play(&steps);
     // What the server says of a function that does not exist.
     assert_eq!(direct.without_error_texts(), proxied.without_error_texts());
-    let said = rig.ruled().ask(&function_call(2026));
+    let said = rig.ruled().ask(&function_call(2026, &[]));
     assert_eq!(said.sqlstates(), ["0A000"], "{said}");
 }
 

@@ -190,10 +190,10 @@ fn function_calls() {
     // pi(), and one that fails in a transaction.
     let said = same(
         &[
-            function_call(1610),
+            function_call(1610, &[]),
             query("BEGIN"),
-            function_call(999_999),
-            function_call(1610),
+            function_call(999_999, &[]),
+            function_call(1610, &[]),
             query("ROLLBACK"),
             query("SELECT 1"),
         ],
@@ -241,7 +241,7 @@ fn nothing_passes(mut wire: Wire) {
         assert!(states == sqlstate, "{text}: {said}");
         assert!(!said.to_string().contains(SSN), "{text}: {said}");
     }
-    let said = wire.ask(&function_call(1610));
+    let said = wire.ask(&function_call(1610, &[]));
     assert_eq!(said.sqlstates(), ["0A000"], "{said}");
     let said = wire.ask(&query("SELECT current_user, count(*) FROM item"));
     assert_eq!(said.all("DataRow"), ["DataRow 'app' '5'"], "{said}");

@@ -67,7 +67,7 @@ impl Say {
             Say::CopyData(data) => frontend::copy_data(data),
             Say::CopyDone => frontend::copy_done(),
             Say::CopyFail => frontend::copy_fail("no more"),
-            Say::Call => frontend::function_call(999_999),
+            Say::Call => frontend::function_call(999_999, &[]),
             Say::Broken(bytes) => bytes.clone(),
         }
     }

@@ -3,12 +3,15 @@
 use chaperone_audit_log::{Blinded, Blinder, hex_encode, payload::Parameter};
 use chaperone_contract::Value;
 
-use super::protocol::{self, Bind};
+use super::protocol;
 
 /// Values up to this many bytes are handed to policies and kept in the log; of longer ones policies
 /// see the length, and the log has a digest too. It is one bound for both: without what policies saw
 /// a decision could not be executed again.
 const MAX_VALUE: usize = 64 << 10;
+/// So many bytes of one message's values are kept, and what comes behind them is treated as too long:
+/// a record, and what waits for the disk, has its bound too, and JSON needs up to six bytes for one.
+const MAX_VALUES: usize = 4 << 20;
 
 /// The bind values of one execution.
 #[derive(Clone, Debug, Default)]
@@ -23,40 +26,40 @@ pub(crate) struct Parameters {
 pub(crate) struct Digests(Vec<Blinded>);
 
 impl Parameters {
-    /// What a Bind message gives.
-    pub(crate) fn bound(bind: &Bind<'_>, blinder: &Blinder) -> Self {
-        let mut long = Digests::default();
+    /// What a Bind or FunctionCall message gives, with its format codes.
+    pub(crate) fn bound(formats: &[i16], given: &[Option<&[u8]>], blinder: &Blinder) -> Self {
+        let (mut long, mut room) = (Digests::default(), Room::default());
         let value = |(index, value): (usize, &Option<&[u8]>)| match value {
             None => Value::Null,
-            Some(bytes) if bytes.len() > MAX_VALUE => long.add(bytes, blinder),
-            Some(bytes) if protocol::format_of(&bind.parameter_formats, index) == 0 => {
-                std::str::from_utf8(bytes).map_or_else(
+            Some(bytes) if !room.takes(bytes.len()) => long.add(bytes, blinder),
+            Some(bytes) if protocol::format_of(formats, index) == 0 => std::str::from_utf8(bytes)
+                .map_or_else(
                     |_| Value::Binary(bytes.to_vec()),
                     |text| Value::Text(text.to_owned()),
-                )
-            }
+                ),
             Some(bytes) => Value::Binary(bytes.to_vec()),
         };
-        let values = bind.parameters.iter().enumerate().map(value).collect();
+        let values = given.iter().enumerate().map(value).collect();
         Self { values, long }
     }
 
     /// What an EXECUTE gives, in text form.
     pub(crate) fn constants(arguments: &[Option<String>], blinder: &Blinder) -> Self {
-        let mut long = Digests::default();
+        let (mut long, mut room) = (Digests::default(), Room::default());
         let value = |argument: &Option<String>| match argument {
             None => Value::Null,
-            Some(text) if text.len() > MAX_VALUE => long.add(text.as_bytes(), blinder),
+            Some(text) if !room.takes(text.len()) => long.add(text.as_bytes(), blinder),
             Some(text) => Value::Text(text.clone()),
         };
         let values = arguments.iter().map(value).collect();
         Self { values, long }
     }
 
-    /// How many bytes of the values in a Bind message are kept.
-    pub(crate) fn kept(bind: &Bind<'_>) -> usize {
-        let lengths = bind.parameters.iter().flatten().map(|value| value.len());
-        lengths.filter(|length| *length <= MAX_VALUE).sum()
+    /// How many bytes are kept of values in a message.
+    pub(crate) fn kept(given: &[Option<&[u8]>]) -> usize {
+        let lengths = given.iter().flatten().map(|value| value.len());
+        let mut room = Room::default();
+        lengths.filter(|length| room.takes(*length)).sum()
     }
 
     /// What they take, in bytes, about.
@@ -73,6 +76,19 @@ impl Parameters {
     /// As they stand in the log.
     pub(crate) fn recorded(&self) -> Vec<Parameter> {
         self.long.recorded(&self.values)
+    }
+}
+
+/// How many bytes of a message's values are kept already.
+#[derive(Default)]
+struct Room(usize);
+
+impl Room {
+    /// Whether a value of that length is kept too.
+    fn takes(&mut self, length: usize) -> bool {
+        let fits = length <= MAX_VALUE && self.0 + length <= MAX_VALUES;
+        self.0 += if fits { length } else { 0 };
+        fits
     }
 }
 
@@ -119,20 +135,15 @@ mod tests {
         let blinder = blinder();
         let (fits, long) = ("x".repeat(MAX_VALUE), "y".repeat(MAX_VALUE + 1));
         let binary = vec![0xff; MAX_VALUE + 2];
-        let bind = Bind {
-            portal: b"",
-            statement: b"",
-            parameter_formats: vec![0, 0, 0, 1, 1],
-            parameters: vec![
-                Some(fits.as_bytes()),
-                Some(long.as_bytes()),
-                None,
-                Some(&binary),
-                Some(&[1, 255]),
-            ],
-            result_formats: Vec::new(),
-        };
-        let bound = Parameters::bound(&bind, &blinder);
+        let formats = [0, 0, 0, 1, 1];
+        let given: [Option<&[u8]>; 5] = [
+            Some(fits.as_bytes()),
+            Some(long.as_bytes()),
+            None,
+            Some(&binary),
+            Some(&[1, 255]),
+        ];
+        let bound = Parameters::bound(&formats, &given, &blinder);
         let digest = |bytes: &[u8]| Parameter::Digest {
             bytes: bytes.len() as u64,
             digest: blinder.of_long(bytes),
@@ -145,7 +156,7 @@ mod tests {
             Parameter::Binary("01ff".to_owned()),
         ];
         assert_eq!(bound.recorded(), recorded);
-        assert_eq!(Parameters::kept(&bind), MAX_VALUE + 2);
+        assert_eq!(Parameters::kept(&given), MAX_VALUE + 2);
         assert_eq!(bound.weight(), MAX_VALUE + 2 + 2 * 32);
         assert_eq!(bound.values[1], Value::Truncated(long.len() as u64));
 

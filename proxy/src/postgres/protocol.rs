@@ -240,6 +240,34 @@ impl<'a> Bind<'a> {
     }
 }
 
+/// A FunctionCall message.
+#[derive(Debug)]
+pub(crate) struct FunctionCall<'a> {
+    pub(crate) function: u32,
+    /// Format codes of the arguments: none, one for all, or one each.
+    pub(crate) formats: Vec<i16>,
+    pub(crate) arguments: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> FunctionCall<'a> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut fields = Fields::new("FunctionCall", body);
+        let function = fields.u32()?;
+        let formats = formats(&mut fields)?;
+        let arguments = (0..fields.u16()?)
+            .map(|_| fields.value())
+            .collect::<Result<_, _>>()?;
+        // The format of the result.
+        fields.i16()?;
+        fields.end()?;
+        Ok(Self {
+            function,
+            formats,
+            arguments,
+        })
+    }
+}
+
 fn formats(fields: &mut Fields<'_>) -> Result<Vec<i16>, Malformed> {
     (0..fields.u16()?).map(|_| fields.i16()).collect()
 }

@@ -188,7 +188,7 @@ impl Session {
                 self.queue.push_back(Expected::CopyEnd);
                 Ok(())
             }
-            frontend::FUNCTION_CALL => self.on_function_call(&message).await,
+            frontend::FUNCTION_CALL => self.on_function_call(&message, &body).await,
             other => Err(Malformed::UnknownType(other).into()),
         }
     }
@@ -236,7 +236,7 @@ impl Session {
 
     async fn on_bind(&mut self, message: &[u8], body: &[u8]) -> Result<(), End> {
         let bind = Bind::read(body)?;
-        if self.portals.weight() + Parameters::kept(&bind) > HELD {
+        if self.portals.weight() + Parameters::kept(&bind.parameters) > HELD {
             self.decline(refuse::too_much_held("portals"), false);
             return Ok(());
         }
@@ -266,7 +266,11 @@ impl Session {
             self.refuse(refuse::several_statements(), false);
             return Ok(());
         }
-        let parameters = Parameters::bound(&bind, self.shared.audit.blinder());
+        let parameters = Parameters::bound(
+            &bind.parameter_formats,
+            &bind.parameters,
+            self.shared.audit.blinder(),
+        );
         let permit = if prepared.means(statement) {
             self.permit(statement, parameters).await?
         } else {

@@ -18,6 +18,7 @@ use crate::postgres::{
     disclosure,
     parameters::Parameters,
     portal::Prepared,
+    protocol::FunctionCall,
     refusal::{Refusal, sqlstate},
 };
 
@@ -62,8 +63,14 @@ impl Session {
         })
     }
 
-    /// A FunctionCall: what it does is not in any text.
-    pub(super) async fn on_function_call(&mut self, message: &[u8]) -> Result<(), End> {
+    /// A FunctionCall: what it does is not in any text. On record it is the function's number, and
+    /// its arguments are parameters.
+    pub(super) async fn on_function_call(
+        &mut self,
+        message: &[u8],
+        body: &[u8],
+    ) -> Result<(), End> {
+        let call = FunctionCall::read(body)?;
         self.wait_for_drained_fallible().await?;
         if self.skip != Skip::No {
             return Ok(());
@@ -75,13 +82,17 @@ impl Session {
         )
         .hint("call the function with SELECT");
         let ground = self.last_ground();
-        let call = Statement::opaque("FUNCTION CALL", &[], refusal.message.clone(), ground);
-        if !self.shows_anything(&call.operation) {
+        let text = format!("FUNCTION CALL {}", call.function);
+        let gap = refusal.message.clone();
+        let statement = Statement::opaque("FUNCTION CALL", text.as_bytes(), gap, ground);
+        if !self.shows_anything(&statement.operation) {
             self.refuse(refusal, true);
             return Ok(());
         }
-        let script = Script::new(Bytes::new(), vec![Arc::new(call)]);
-        self.send_query(message, &script).await
+        let script = Script::new(Bytes::new(), vec![Arc::new(statement)]);
+        let blinder = self.shared.audit.blinder();
+        let arguments = Parameters::bound(&call.formats, &call.arguments, blinder);
+        self.send_query(message, &script, arguments).await
     }
 
     /// A permit for what Chaperone's own rules refuse with `refusal`, since it is not known what it

@@ -35,12 +35,19 @@ impl Session {
                 None => return self.unreadable(unreadable, text, true),
             },
         };
-        self.send_query(message, &script).await
+        self.send_query(message, &script, Parameters::default())
+            .await
     }
 
-    /// Decides about what a simple Query (or FunctionCall) asks for, and forwards it.
-    pub(super) async fn send_query(&mut self, message: &[u8], script: &Script) -> Result<(), End> {
-        let permits = match self.permit_all(script).await? {
+    /// Decides about what a simple Query (or FunctionCall, which has arguments) asks for, and forwards
+    /// it.
+    pub(super) async fn send_query(
+        &mut self,
+        message: &[u8],
+        script: &Script,
+        arguments: Parameters,
+    ) -> Result<(), End> {
+        let permits = match self.permit_all(script, &arguments).await? {
             Ok(permits) => permits,
             Err(refusal) => {
                 self.decline(refusal, true);
@@ -84,10 +91,11 @@ impl Session {
     async fn permit_all(
         &mut self,
         script: &Script,
+        arguments: &Parameters,
     ) -> Result<Result<Vec<Arc<Permit>>, Refusal>, End> {
         let mut permits: Vec<(Arc<Permit>, u64)> = Vec::with_capacity(script.statements.len());
         for statement in &script.statements {
-            match self.permit(statement, Parameters::default()).await? {
+            match self.permit(statement, arguments.clone()).await? {
                 Ok(permit) => permits.push((permit, self.waits)),
                 Err(refusal) => return Ok(Err(refusal)),
             }
@@ -107,7 +115,7 @@ impl Session {
                     return Ok(Err(refuse::aborted()));
                 }
             };
-            *permit = match self.permit(&statement, Parameters::default()).await? {
+            *permit = match self.permit(&statement, arguments.clone()).await? {
                 Ok(permit) => permit,
                 Err(refusal) => return Ok(Err(refusal)),
             };

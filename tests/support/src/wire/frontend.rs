@@ -162,10 +162,16 @@ pub fn copy_fail(why: &str) -> Vec<u8> {
     message(b'f', &text(why))
 }
 
-/// FunctionCall without arguments.
+/// FunctionCall with arguments in text form.
 #[must_use]
-pub fn function_call(oid: u32) -> Vec<u8> {
-    let body = [&oid.to_be_bytes()[..], &[0, 0, 0, 0, 0, 0]].concat();
+pub fn function_call(oid: u32, arguments: &[&str]) -> Vec<u8> {
+    let mut body = [&oid.to_be_bytes()[..], &[0, 0]].concat();
+    body.extend((arguments.len() as u16).to_be_bytes());
+    for argument in arguments {
+        body.extend((argument.len() as u32).to_be_bytes());
+        body.extend(argument.as_bytes());
+    }
+    body.extend([0, 0]);
     message(b'F', &body)
 }
 
