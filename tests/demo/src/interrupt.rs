@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use chaperone_test_support::error::{Context as _, Error, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Between two looks at what still runs.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -106,16 +106,22 @@ impl Interrupt {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
+        // Whoever had it ignored (nohup) wants the demo to outlive the terminal. SIGINT is another
+        // matter: a shell has it ignored by whatever runs in the background.
+        let outlives = ignores(1);
         let outcome = runtime.and_then(|runtime| {
             runtime.block_on(async {
                 let mut interrupted = signal(SignalKind::interrupt())?;
                 let mut terminated = signal(SignalKind::terminate())?;
-                let mut hung_up = signal(SignalKind::hangup())?;
+                let mut hung_up = match outlives {
+                    true => None,
+                    false => Some(signal(SignalKind::hangup())?),
+                };
                 let _ = started.send(Ok(()));
                 Ok(tokio::select! {
                     _ = interrupted.recv() => 2,
                     _ = terminated.recv() => 15,
-                    _ = hung_up.recv() => 1,
+                    _ = hang_up(&mut hung_up) => 1,
                 })
             })
         });
@@ -146,6 +152,21 @@ impl Interrupt {
             thread::sleep(PAUSE);
         }
     }
+}
+
+async fn hang_up(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with the signal of that number ignored.
+fn ignores(signal: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// A line of the table of processes.

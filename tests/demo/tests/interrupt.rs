@@ -43,6 +43,11 @@ impl Demo {
 
     /// With `STAY`, and a script as `cargo` if it is not empty.
     fn start_with(stay: &str, cargo: &str) -> Self {
+        Self::start_by(&[], stay, cargo)
+    }
+
+    /// The same, by a program that becomes the demo.
+    fn start_by(program: &[&str], stay: &str, cargo: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let mut path = std::env::var("PATH").unwrap();
         if !cargo.is_empty() {
@@ -52,6 +57,7 @@ impl Demo {
             path = format!("{}:{path}", place.path().display());
         }
         let mut child = Command::new("setsid")
+            .args(program)
             .arg(env!("CARGO_BIN_EXE_demo"))
             .env("STAY", stay)
             .env_remove("CHECK")
@@ -204,6 +210,21 @@ fn ctrl_c_while_the_story_is_played() {
     assert_eq!(demo.ended().code(), Some(130), "{}", demo.seen);
     assert!(!demo.seen.contains("How it went"), "{}", demo.seen);
     demo.nothing_is_left("the story", &database);
+}
+
+/// As with `nohup`: who has the signal ignored wants it to go on when the terminal is closed.
+#[test]
+fn a_closed_terminal_ends_it_unless_it_was_told_to_ignore_that() {
+    let mut demo = Demo::start();
+    demo.read_to("seeding the clinic");
+    demo.signal("HUP", To::Itself);
+    assert_eq!(demo.ended().code(), Some(129), "{}", demo.seen);
+    let mut demo = Demo::start_by(&["sh", "-c", "trap '' HUP; exec \"$0\""], "1", "");
+    demo.read_to("seeding the clinic");
+    demo.signal("HUP", To::Itself);
+    demo.read_to("Ctrl-C ends everything");
+    demo.signal("TERM", To::Itself);
+    assert!(demo.ended().success(), "{}", demo.seen);
 }
 
 #[test]
