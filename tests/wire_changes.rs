@@ -9,8 +9,9 @@
 use std::time::Duration;
 
 use chaperone_test_support::wire::frontend::*;
-use chaperone_test_support::wire::rig::Rig;
-use chaperone_test_support::wire::{Step, Wire};
+use chaperone_test_support::wire::rig::{self, Rig};
+use chaperone_test_support::wire::{Step, VERSION_3_0, Wire};
+use chaperone_test_support::{Chaperone, policies};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_chaperone");
 const SSN: &str = "900-33-4455";
@@ -335,4 +336,88 @@ fn what_has_changed_data_is_not_told_to_have_failed() {
         done(&mut rig.direct(), &query("DELETE FROM item WHERE id = 77"));
     }
     done(&mut rig.direct(), &query("DROP VIEW shown, gone"));
+}
+
+/// Whoever looked before may not see all the schemas by which definitions are printed.
+#[test]
+fn a_late_answer_is_looked_at_with_the_log_in_of_its_own_session() {
+    let rig = Rig::take(BINARY);
+    let narrow = "narrow";
+    let sql = "DROP SCHEMA IF EXISTS apart CASCADE; CREATE SCHEMA apart;
+        CREATE TABLE apart.note AS SELECT 'of apart'::text AS v;
+        SET search_path = apart; CREATE VIEW shown AS SELECT v || '.' AS v FROM note;
+        RESET search_path; GRANT SELECT ON big, item TO narrow";
+    rig.postgres
+        .script(
+            rig::DATABASE,
+            "DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN",
+        )
+        .unwrap();
+    done(&mut rig.direct(), &query(sql));
+    let (columns, _) = rig::LABELS.split_once("[targets.functions]").unwrap();
+    let labels = format!("{columns}\"apart.note\" = \"clear\"\n\"apart.shown\" = \"clear\"");
+    let roles: [(&str, &[&str]); 2] = [(rig::ROLE, &["testers"]), (narrow, &["testers"])];
+    let proxy = Chaperone::options(BINARY)
+        .target(&rig.postgres, rig::DATABASE, &roles, &labels)
+        .identity("tester", rig::TOKEN, &["testers"], "testing")
+        .policy("allow-all", policies::example("allow-all").unwrap(), "")
+        .start()
+        .unwrap();
+    let waits = query("SELECT count(*) FROM big");
+    let mut first = Wire::connect(proxy.port())
+        .unwrap()
+        .tls(&proxy.ca_file())
+        .unwrap();
+    let account = [("user", narrow), ("database", rig::DATABASE)];
+    let said = first.login(VERSION_3_0, &account, rig::TOKEN).unwrap();
+    assert!(said.sqlstates().is_empty(), "{said}");
+    let both = [waits.clone(), query("SELECT count(*) FROM item")].concat();
+    let said = changed_past_us(&rig, &mut first, &both, 2, "");
+    assert!(said.contains("DataRow '5'"), "{said}");
+    let mut reader = Rig::through(&proxy);
+    done(&mut reader, &query("SET search_path = apart, public"));
+    let both = [waits, query("SELECT v FROM shown")].concat();
+    let said = changed_past_us(&rig, &mut reader, &both, 2, "");
+    assert!(said.contains("DataRow 'of apart.'"), "{said}");
+    drop((first, reader));
+    done(&mut rig.direct(), &query("DROP SCHEMA apart CASCADE"));
+    rig.postgres
+        .script(rig::DATABASE, "DROP OWNED BY narrow; DROP ROLE narrow")
+        .unwrap();
+}
+
+/// Where the database reads backslashes in texts, a schema's name is still its name.
+#[test]
+fn a_late_answer_is_looked_at_by_the_path_of_its_session_whatever_names_hold() {
+    let rig = Rig::take(BINARY);
+    let labels = "\"ap\\\\'art.note\" = \"clear\"\n\"ap\\\\'art.shown\" = \"clear\"";
+    let proxy = rig.masking(BINARY, labels).start().unwrap();
+    let setting = "ALTER DATABASE wire SET standard_conforming_strings = off";
+    rig.postgres.script(rig::DATABASE, setting).unwrap();
+    let sql = "CREATE SCHEMA \"ap\\'art\"; SET search_path = \"ap\\'art\";
+        CREATE TABLE note AS SELECT 'of apart'::text AS v;
+        CREATE VIEW shown AS SELECT v || '.' AS v FROM note";
+    done(&mut rig.direct(), &query(sql));
+    let mut reader = Wire::connect(proxy.port())
+        .unwrap()
+        .tls(&proxy.ca_file())
+        .unwrap();
+    let account = [
+        ("user", rig::ROLE),
+        ("database", rig::DATABASE),
+        ("standard_conforming_strings", "on"),
+        ("search_path", "\"ap\\'art\", public"),
+    ];
+    let said = reader.login(VERSION_3_0, &account, rig::TOKEN).unwrap();
+    assert!(said.sqlstates().is_empty(), "{said}");
+    let waits = query("SELECT count(*) FROM big");
+    let both = [waits, query("SELECT v FROM shown")].concat();
+    let said = changed_past_us(&rig, &mut reader, &both, 2, "");
+    let setting = "ALTER DATABASE wire RESET standard_conforming_strings";
+    rig.postgres.script(rig::DATABASE, setting).unwrap();
+    done(
+        &mut rig.direct(),
+        &query("DROP SCHEMA \"ap\\'art\" CASCADE"),
+    );
+    assert!(said.contains("DataRow 'of apart.'"), "{said}");
 }

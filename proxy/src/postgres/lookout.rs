@@ -1,6 +1,10 @@
 //! Looks at a backend's catalog beside the sessions, while their own connections are busy.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use chaperone_sql::{Catalog, SessionView, Snapshot, SnapshotError};
 use tokio::{
@@ -38,11 +42,14 @@ pub(crate) enum LookError {
     Late,
 }
 
-/// One connection to a backend, opened when it is needed. Its users take turns.
+/// Connections to a backend, opened when they are needed: one for each log-in, since what a role may
+/// use decides how definitions are printed for it. The users of one take turns.
 #[derive(Default)]
 pub(crate) struct Lookout {
-    open: Mutex<Open>,
+    by_user: std::sync::Mutex<HashMap<String, Place>>,
 }
+
+type Place = Arc<Mutex<Open>>;
 
 #[derive(Default)]
 struct Open {
@@ -50,6 +57,8 @@ struct Open {
     /// What was seen last, by its fingerprint.
     seen: Option<(String, Arc<Catalog>)>,
     uses: u64,
+    /// Somebody will close it when it is not used any more.
+    watched: bool,
 }
 
 impl Backend {
@@ -63,18 +72,17 @@ impl Backend {
         login: Login,
         view: Arc<SessionView>,
     ) -> Result<Arc<Catalog>, LookError> {
+        let place = self.lookout.of(&login.user);
         let looked = timeout(PATIENCE, async {
-            let mut open = self.lookout.open.lock().await;
+            let mut open = place.lock().await;
             open.uses += 1;
             let seen = self.look_by(&mut open, &login, &view).await;
-            (seen, open.uses)
+            (seen, std::mem::replace(&mut open.watched, true))
         });
-        let (seen, uses) = looked.await.map_err(|_| LookError::Late)?;
-        let backend = Arc::clone(&self);
-        tokio::spawn(async move {
-            sleep(KEPT).await;
-            backend.lookout.close_if_unused_since(uses).await;
-        });
+        let (seen, watched) = looked.await.map_err(|_| LookError::Late)?;
+        if !watched {
+            tokio::spawn(close_when_unused(place));
+        }
         seen
     }
 
@@ -96,6 +104,8 @@ impl Backend {
             list: vec![
                 (text("application_name"), text("chaperone")),
                 (text("client_encoding"), text("UTF8")),
+                // The text that sets the search path is read by it already.
+                (text("standard_conforming_strings"), text("on")),
             ],
             ..Parameters::default()
         };
@@ -143,15 +153,26 @@ impl Backend {
 }
 
 impl Lookout {
-    async fn close_if_unused_since(&self, uses: u64) {
-        let mut open = self.open.lock().await;
-        if open.uses == uses
-            && let Some(mut upstream) = open.upstream.take()
-        {
+    fn of(&self, user: &str) -> Place {
+        let mut places = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(user.to_owned()).or_default())
+    }
+}
+
+async fn close_when_unused(place: Place) {
+    let mut uses = None;
+    loop {
+        sleep(KEPT).await;
+        let mut open = place.lock().await;
+        if uses.replace(open.uses) == Some(open.uses) {
+            open.watched = false;
             open.seen = None;
-            let mut goodbye = bytes::BytesMut::new();
-            protocol::bare(&mut goodbye, frontend::TERMINATE);
-            let _ = timeout(PATIENCE, upstream.stream.write_all(&goodbye)).await;
+            if let Some(mut upstream) = open.upstream.take() {
+                let mut goodbye = bytes::BytesMut::new();
+                protocol::bare(&mut goodbye, frontend::TERMINATE);
+                let _ = timeout(PATIENCE, upstream.stream.write_all(&goodbye)).await;
+            }
+            return;
         }
     }
 }
@@ -176,7 +197,6 @@ fn see_as(view: &SessionView) -> String {
     let set =
         |name: &str, value: &str| format!("pg_catalog.set_config('{name}', '{value}', false)");
     let settings = [
-        set("standard_conforming_strings", "on"),
         set("search_path", &path),
         set("lock_timeout", "500ms"),
         set("statement_timeout", "15s"),
