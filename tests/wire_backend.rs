@@ -56,6 +56,52 @@ fn a_backend_that_is_told_to_stop() {
     }
 }
 
+/// How many outcomes on record end with the backend's last words.
+fn told_to_stop(rig: &Rig) -> u64 {
+    let mut show = rig.open.command(&["audit", "show"]);
+    show.arg(rig.open.audit_folder());
+    let output = show.args(["--json", "--kind", "outcome"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let lines = shown
+        .lines()
+        .filter(|line| line.contains(r#""code":"57p01""#));
+    // Nobody knows what was done before.
+    let unknown = lines.filter(|line| line.contains(r#""status":"unknown""#));
+    unknown.count() as u64
+}
+
+/// The backend's last words and its end come at any moment of the writing.
+#[test]
+fn a_backend_that_is_told_to_stop_while_the_client_keeps_writing() {
+    const ROUNDS: u64 = 20;
+    let rig = rig();
+    let before = told_to_stop(&rig);
+    let chunk = copy_data(&format!("{}\n", "z".repeat(127)).repeat(64));
+    for round in 0..ROUNDS {
+        let mut wire = rig.open();
+        let process = wire.key.0;
+        wire.ask(&query("CREATE TEMP TABLE heap (v text)"));
+        wire.send(&query("COPY heap FROM STDIN WHERE v IS NULL"))
+            .unwrap();
+        wire.play(&[Step::Until(b'G')]);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20 + round));
+                let stop = format!("SELECT pg_terminate_backend({process}, 30000)");
+                assert_eq!(rig.postgres.value(DATABASE, &stop).unwrap(), "t");
+                over.store(true, Ordering::Relaxed);
+            });
+            while !over.load(Ordering::Relaxed) {
+                wire.send(&chunk).unwrap();
+            }
+        });
+        let said = wire.play(&[Step::End]);
+        assert_eq!(said.sqlstates(), ["57P01"], "{round}: {said}");
+    }
+    assert_eq!(told_to_stop(&rig), before + ROUNDS);
+}
+
 #[test]
 fn a_backend_that_is_killed_in_the_middle_of_a_row() {
     let rig = rig();

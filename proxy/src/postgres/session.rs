@@ -221,8 +221,8 @@ pub(crate) struct Session {
     last_request: Uuid,
     /// A BEGIN is under way.
     block_opened: bool,
-    /// The backend has said why it ends the connection.
-    told_fatal: bool,
+    /// The backend has said why it ends the connection: SQLSTATE and text for the record.
+    last_words: Option<(String, String)>,
     /// The client wants what runs to be cancelled, and the backend does not know of it yet.
     cancel_wanted: bool,
     /// The client cancelled while its statement waited for a person.
@@ -300,7 +300,7 @@ impl Session {
             last_request: requests.next(),
             requests,
             block_opened: false,
-            told_fatal: false,
+            last_words: None,
             cancel_wanted: false,
             cancelled_while_held: false,
             said_goodbye: false,
@@ -372,11 +372,12 @@ impl Session {
     }
 
     /// Whether the client's next message may be handled: nothing is being cancelled, which could
-    /// hit it, and the backend keeps up.
+    /// hit it, and the backend takes it and keeps up.
     fn ready_for_client(&self) -> bool {
         self.cancelling.is_none()
             && !self.cancel_wanted
             && !self.sockets.client_must_hear
+            && !self.sockets.upstream_deaf()
             && self.queue.len() < QUEUED
             && self.sockets.to_upstream.len() < HIGH_WATER
             && self.sockets.to_client.len() < HIGH_WATER

@@ -5,10 +5,14 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite},
+    time::{Sleep, sleep},
+};
 
 use super::{outbox::Outbox, stream::Stream};
 
@@ -20,6 +24,9 @@ const LEAST: usize = 2 << 10;
 const MOST: usize = 32 << 10;
 /// An empty buffer that has grown beyond this is given back.
 const SPARE: usize = 256 << 10;
+/// A backend that takes nothing more is listened to for as long as this, should it neither say
+/// anything nor close its side.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The two streams of a session and what is in flight between them.
 pub(crate) struct Sockets {
@@ -47,6 +54,8 @@ pub(crate) struct Sockets {
     unflushed_upstream: bool,
     client_room: usize,
     upstream_room: usize,
+    /// Until when a backend is listened to that takes nothing more.
+    last_words: Option<Pin<Box<Sleep>>>,
 }
 
 impl Sockets {
@@ -67,7 +76,13 @@ impl Sockets {
             unflushed_upstream: false,
             client_room: LEAST,
             upstream_room: LEAST,
+            last_words: None,
         }
+    }
+
+    /// Whether the backend takes nothing more. What it said before is still to be read.
+    pub(crate) fn upstream_deaf(&self) -> bool {
+        self.last_words.is_some()
     }
 
     /// Writes what can be written and reads what can be read. Ready once something was read, a side
@@ -80,9 +95,11 @@ impl Sockets {
             self.client_ended = true;
             self.to_client = Outbox::default();
         }
-        // It may have said why, before it closed.
-        let deaf = self.poll_write_upstream(cx).is_err();
-        if deaf {
+        if self.last_words.is_none() && self.poll_write_upstream(cx).is_err() {
+            // It may have said why, before it closed: the runtime tells of that when it next looks.
+            self.last_words = Some(Box::pin(sleep(LAST_WORDS)));
+        }
+        if self.upstream_deaf() {
             self.to_upstream = Outbox::default();
         }
         // What waited for either to fall below the mark has its turn now.
@@ -120,11 +137,13 @@ impl Sockets {
                     self.upstream_ended = !matches!(read, Ok(1..));
                     progress = true;
                 }
-                Poll::Pending if deaf => {
-                    self.upstream_ended = true;
-                    progress = true;
+                Poll::Pending => {
+                    let last_words = self.last_words.as_mut();
+                    if last_words.is_some_and(|time| time.as_mut().poll(cx).is_ready()) {
+                        self.upstream_ended = true;
+                        progress = true;
+                    }
                 }
-                Poll::Pending => {}
             }
         }
         if progress {
@@ -202,7 +221,7 @@ fn read(
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{future::poll_fn, net::Shutdown, task::Waker};
 
     use tokio::{io::AsyncWriteExt as _, net::UnixStream};
 
@@ -222,13 +241,32 @@ mod tests {
         drop(far);
         sockets.to_upstream.buffer().extend_from_slice(b"too late");
         let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..3 {
-            // The runtime tells of what can be read when this task gives way.
-            tokio::task::yield_now().await;
-            while !sockets.upstream_ended && sockets.poll(&mut cx).is_ready() {}
-        }
+        // The runtime tells of what can be read when this task gives way.
+        assert!(sockets.poll(&mut cx).is_pending());
+        assert!(sockets.upstream_deaf() && !sockets.upstream_ended);
+        let patience = Duration::from_secs(60);
+        let heard = async {
+            while !sockets.upstream_ended {
+                poll_fn(|cx| sockets.poll(cx)).await;
+            }
+        };
+        tokio::time::timeout(patience, heard).await.unwrap();
         assert_eq!(sockets.from_upstream, &b"last words"[..]);
         assert!(sockets.upstream_ended);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_takes_nothing_more_and_says_nothing_has_ended_in_time() {
+        let (near_client, _far_client) = UnixStream::pair().unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        let far = far.into_std().unwrap();
+        far.shutdown(Shutdown::Read).unwrap();
+        let mut sockets = Sockets::new(quiet(near_client), quiet(near), BytesMut::new());
+        sockets.to_upstream.buffer().extend_from_slice(b"too late");
+        let patience = LAST_WORDS * 2;
+        let ended = poll_fn(|cx| sockets.poll(cx));
+        tokio::time::timeout(patience, ended).await.unwrap();
+        assert!(sockets.upstream_ended && sockets.from_upstream.is_empty());
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ impl Session {
         if !matches!(end, End::Backend) {
             self.forget_unsent();
         }
+        let told_fatal = self.last_words.is_some();
         self.close_runs(end);
         match end {
             End::Told(refusal) => {
@@ -45,7 +46,7 @@ impl Session {
             }
             // What it said last (a FATAL of its own) still goes out where evidence allows it.
             End::Backend => {
-                if !self.told_fatal {
+                if !told_fatal {
                     let lost = Refusal::new(
                         sqlstate::CONNECTION_FAILURE,
                         "backend-lost",
@@ -75,18 +76,25 @@ impl Session {
     }
 
     /// The session ends with runs in flight: they are cancelled, and what was not sent on did not
-    /// leave. Whether a change came before its cancellation is not known.
+    /// leave. Whether a change came before its cancellation is not known, nor before the backend's last
+    /// words, which are on record with what it was working on.
     fn close_runs(&mut self, end: &End) {
         // Where the log fails as well, the intents stand alone, which says the same.
         let _ = self.undone_by_end();
+        let mut words = self.last_words.take();
         let queue = std::mem::take(&mut self.queue);
-        for entry in queue {
+        for (place, entry) in queue.into_iter().enumerate() {
+            // The backend works on what comes first.
+            words = words.filter(|_| place == 0 && matches!(end, End::Backend));
             let runs = match entry {
                 Expected::Execute { run, .. } => vec![run],
                 Expected::Query { runs, .. } => runs,
                 _ => continue,
             };
             for mut run in runs {
+                if run.evidence == Evidence::Closed {
+                    continue;
+                }
                 let statement = &run.permit.statement;
                 let commits = matches!(statement.kind, chaperone_sql::Kind::Commit { .. });
                 let status = match end {
@@ -95,8 +103,15 @@ impl Session {
                     }
                     _ => Status::Unknown,
                 };
+                let ending = match words.take() {
+                    Some((state, text)) => Ending {
+                        status,
+                        ..Ending::failed(&state, text)
+                    },
+                    None => Ending::plain(status, "session-ended"),
+                };
                 // Where the log fails as well, the intent stands alone, which says the same.
-                let _ = self.close_run(&mut run, Ending::plain(status, "session-ended"));
+                let _ = self.close_run(&mut run, ending);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Session {
         }
         if report.is_fatal() {
             // The connection is at its end, whatever the error was about.
-            self.told_fatal = true;
+            self.last_words = Some((report.sqlstate.clone(), text_of(body)));
             let tells = self.may_tell(self.queue.front());
             self.pass_on(message, backend::ERROR_RESPONSE, &report, tells);
             return Ok(());
