@@ -64,6 +64,46 @@ fn a_label_holds_for_all_sessions_from_their_next_statement_on() {
     done(&mut owner, &query("DROP TABLE shifting"));
 }
 
+/// Nobody else sees it before, so nobody else looks at the catalog for it: what was changed around
+/// Chaperone meanwhile is the probe.
+#[test]
+fn a_definition_whose_batch_is_not_ended_makes_nobody_look() {
+    let rig = Rig::take(BINARY);
+    let seldom = "[session]\ncatalog_age = \"1m\"";
+    let proxy = rig.masking(BINARY, "").toml(seldom).start().unwrap();
+    let mut maker = Rig::through(&proxy);
+    let mut reader = Rig::through(&proxy);
+    let mut owner = rig.direct();
+    done(&mut owner, &query("CREATE TABLE shifting (it text)"));
+    let clear = "COMMENT ON COLUMN shifting.it IS '@label(clear)'";
+    let secret = "COMMENT ON COLUMN shifting.it IS '@label(ssn)'";
+    let insert = format!("INSERT INTO shifting VALUES ('{SSN}')");
+    done(&mut owner, &query(&insert));
+    let mut shows = |expected: bool| {
+        for read in [query(READ), [run(READ, &[]), sync()].concat()] {
+            let said = reader.ask(&read);
+            assert_eq!(said.to_string().contains(SSN), expected, "{said}");
+            assert_eq!(said.all("DataRow").len(), 1, "{said}");
+        }
+    };
+    // By its Sync, and by a simple Query in its place.
+    for end in [sync(), query("SELECT 1")] {
+        done(&mut owner, &query(secret));
+        done(&mut maker, &query("COMMENT ON TABLE item IS NULL"));
+        shows(false);
+        let define = run("CREATE VIEW not_yet AS SELECT 1 AS one", &[]);
+        let steps = [Step::Send([define, flush()].concat()), Step::Until(b'C')];
+        let said = maker.play(&steps);
+        assert!(said.sqlstates().is_empty(), "{said}");
+        done(&mut owner, &query(clear));
+        shows(false);
+        done(&mut maker, &end);
+        shows(true);
+        done(&mut owner, &query("DROP VIEW not_yet"));
+    }
+    done(&mut owner, &query("DROP TABLE shifting"));
+}
+
 /// A session's statement that waits behind another one of its own was decided by what was there when
 /// it was sent.
 #[test]

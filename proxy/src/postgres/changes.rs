@@ -50,6 +50,32 @@ impl Touched {
         touched
     }
 
+    /// Whether a definition that runs in a batch of the extended protocol, outside of a block, takes
+    /// effect for others only with what ends the batch. What commits by itself, as whatever has
+    /// CONCURRENTLY may, or does what nobody knows, takes effect at any time.
+    pub(crate) fn waits_for_sync(operation: &Operation) -> bool {
+        let Some((verb, noun)) = operation.command.split_once(' ') else {
+            return operation.command == "COMMENT" && operation.gaps.is_empty();
+        };
+        matches!(verb, "CREATE" | "ALTER" | "DROP")
+            && matches!(
+                noun,
+                "TABLE"
+                    | "TABLE AS"
+                    | "VIEW"
+                    | "MATERIALIZED VIEW"
+                    | "FUNCTION"
+                    | "SCHEMA"
+                    | "DOMAIN"
+                    | "POLICY"
+                    | "RULE"
+                    | "TRIGGER"
+                    | "SEQUENCE"
+            )
+            && operation.gaps.is_empty()
+            && !operation.text.to_ascii_lowercase().contains("concurrently")
+    }
+
     /// What the meaning of a statement depends on.
     pub(crate) fn by_statement(operation: &Operation) -> Self {
         let paths = operation.objects.iter().flat_map(|object| &object.path);
@@ -209,6 +235,32 @@ mod tests {
         assert_eq!(changes.seen(), None);
         drop(second);
         assert!(changes.seen().is_some() && changes.seen() != before);
+    }
+
+    #[test]
+    fn what_may_commit_by_itself_is_not_put_off_to_the_end_of_its_batch() {
+        let waits = |command: &str, text: &str, gap: Option<&str>| {
+            let mut operation = operation(command, "table", &["t"]);
+            operation.text = text.to_owned();
+            operation.gaps.extend(gap.map(str::to_owned));
+            Touched::waits_for_sync(&operation)
+        };
+        assert!(waits("CREATE VIEW", "CREATE VIEW v AS SELECT 1", None));
+        assert!(waits("COMMENT", "COMMENT ON TABLE t IS ''", None));
+        assert!(!waits("CREATE VIEW", "", Some("not understood")));
+        assert!(!waits("COMMENT", "", Some("not understood")));
+        let detach = "ALTER TABLE t DETACH PARTITION p Concurrently";
+        assert!(!waits("ALTER TABLE", detach, None));
+        for command in [
+            "CALL",
+            "DO",
+            "VACUUM",
+            "CREATE DATABASE",
+            "DROP INDEX",
+            "REINDEX",
+        ] {
+            assert!(!waits(command, "", None), "{command}");
+        }
     }
 
     #[test]

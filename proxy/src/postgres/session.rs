@@ -165,6 +165,8 @@ pub(crate) struct Session {
     /// The batch that is being sent may change how statements are understood. Its end may undo that,
     /// so what comes behind it is looked at anew.
     batch_meaning: bool,
+    /// Since the last Sync something was defined that its batch's end makes visible to others.
+    batch_defines: bool,
     /// Changes that were answered well and are not committed yet.
     lasting: lasting::Lasting,
     /// Why the session cannot go on, where that turned out in the middle of something.
@@ -267,6 +269,7 @@ impl Session {
             fail_transaction: false,
             transaction_effects: false,
             batch_meaning: false,
+            batch_defines: false,
             lasting: lasting::Lasting::default(),
             broken: None,
             acts: 0,

@@ -468,6 +468,10 @@ impl Session {
         self.unsynced = false;
         self.batch_effects = false;
         self.stale |= std::mem::take(&mut self.batch_meaning);
+        // It has not been written yet. What takes effect already may be about more by now.
+        if std::mem::take(&mut self.batch_defines) || self.changing.is_some() {
+            self.begin_change();
+        }
     }
 
     /// Waits until no run that can fail on our side is in flight, and what came of one that did is

@@ -10,8 +10,8 @@ use crate::postgres::{
 };
 
 impl Session {
-    /// What the run may change of how later statements are understood.
-    pub(super) fn note_effects(&mut self, run: &Run) {
+    /// What the run may change of how later statements are understood. `batched`: by an Execute.
+    pub(super) fn note_effects(&mut self, run: &Run, batched: bool) {
         let statement = &run.permit.statement;
         let effects = statement.effects;
         // Functions that the database calls by itself may do anything.
@@ -28,15 +28,22 @@ impl Session {
             let defined = Touched::by_change(&statement.operation);
             self.defined.absorb(defined);
         }
-        if effects.catalog && alone || commits && self.transaction_effects {
-            let defined = self.defined.clone();
-            match &self.changing {
-                Some(change) => change.extend(defined),
-                None => {
-                    let changes = &self.grounds.backend.changes;
-                    self.changing = Some(changes.begin(self.owner, defined));
-                }
-            }
+        // Nor what a batch does: a client that never ends it must not make all others look at the
+        // catalog before each statement.
+        let waits = Touched::waits_for_sync(&statement.operation);
+        // A procedure commits what came before it in its batch too, and so may whatever cannot run in
+        // a block.
+        let commits_alone = alone
+            && !waits
+            && !effects.read_only
+            && !matches!(statement.kind, Kind::Query | Kind::Modify { .. });
+        if effects.catalog && alone && batched && waits {
+            self.batch_defines = true;
+        } else if effects.catalog && alone
+            || commits && self.transaction_effects
+            || self.batch_defines && commits_alone
+        {
+            self.begin_change();
         }
         self.put_off.note(&run.permit, &self.grounds.caller);
         match &run.permit.statement.kind {
@@ -54,6 +61,18 @@ impl Session {
 }
 
 impl Session {
+    /// What was defined may take effect from now on, until nothing is under way.
+    pub(super) fn begin_change(&mut self) {
+        let defined = self.defined.clone();
+        match &self.changing {
+            Some(change) => change.extend(defined),
+            None => {
+                let changes = &self.grounds.backend.changes;
+                self.changing = Some(changes.begin(self.owner, defined));
+            }
+        }
+    }
+
     /// By what catalog statements are decided now.
     pub(super) fn ground_as_of(&self) -> AsOf {
         AsOf {

@@ -322,7 +322,7 @@ impl Session {
             }
         }
         for run in runs {
-            self.note_effects(run);
+            self.note_effects(run, portal.is_some());
         }
         Ok(last)
     }
