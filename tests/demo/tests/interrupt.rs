@@ -56,7 +56,9 @@ impl Demo {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
             path = format!("{}:{path}", place.path().display());
         }
+        // Whatever the tests were started by may ignore signals, as nohup does.
         let mut child = Command::new("setsid")
+            .args(["env", "--default-signal"])
             .args(program)
             .arg(env!("CARGO_BIN_EXE_demo"))
             .env("STAY", stay)
