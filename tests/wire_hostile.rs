@@ -166,6 +166,44 @@ fn nobody_gets_in_without_tls() {
     alive(&rig);
 }
 
+/// TLS 1.1 and older are answered with an alert, 1.2 and 1.3 with a session.
+#[test]
+fn old_versions_of_tls_are_refused() {
+    let rig = rig();
+    for (minor, refused) in [(1, true), (2, true), (3, false)] {
+        let mut wire = clear(&rig);
+        wire.send(&ssl_request()).unwrap();
+        assert_eq!(wire.byte().unwrap(), Some(b'S'));
+        wire.send(&client_hello(minor)).unwrap();
+        // An alert, or a handshake.
+        let answer = if refused { 21 } else { 22 };
+        assert_eq!(wire.byte().unwrap(), Some(answer), "3.{minor}");
+    }
+    alive(&rig);
+}
+
+/// A ClientHello (RFC 5246, 7.4.1.2) for TLS 1.(`minor` - 1) at most.
+fn client_hello(minor: u8) -> Vec<u8> {
+    // supported_groups, ec_point_formats, signature_algorithms, extended_master_secret.
+    let extensions: [u8; 30] = [
+        0, 10, 0, 6, 0, 4, 0, 23, 0, 24, 0, 11, 0, 2, 1, 0, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4, 0, 23,
+        0, 0,
+    ];
+    let ciphers = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x09, 0xc0, 0x13];
+    let body = [
+        &[3, minor][..],
+        &[7; 32],
+        &[0, 0, 8],
+        &ciphers,
+        &[1, 0, 0, 30],
+        &extensions,
+    ]
+    .concat();
+    let length = u8::try_from(body.len()).unwrap();
+    let handshake = [&[1, 0, 0, length][..], &body].concat();
+    [&[22, 3, 1, 0, length + 4][..], &handshake].concat()
+}
+
 #[test]
 fn requests_before_start_up() {
     let rig = rig();

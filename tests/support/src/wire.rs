@@ -80,6 +80,16 @@ enum Answer {
     Closed,
 }
 
+/// Sends messages, and is content with no error.
+///
+/// # Panics
+/// There is one.
+#[track_caller]
+pub fn done(wire: &mut Wire, messages: &[u8]) {
+    let said = wire.ask(messages);
+    assert!(said.sqlstates().is_empty(), "{said}");
+}
+
 impl Wire {
     /// Opens a TCP connection to a loopback port and says nothing.
     ///
