@@ -302,45 +302,6 @@ mod tests {
         assert!(audit.close(&Code::from_words("test")).await.is_err());
     }
 
-    #[test]
-    fn a_record_waits_for_company_only_where_that_saves_something() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Failing {
-            syncs: Arc::default(),
-            from: u64::MAX,
-        };
-        let audit = Audit::open(
-            dir.path(),
-            LogOptions {
-                storage: Box::new(storage),
-                ..options()
-            },
-        )
-        .unwrap();
-        let log = audit.log();
-        assert!(!log.is_due(Duration::ZERO));
-        let seq = audit.enqueue(&payload(), None, None).unwrap();
-        assert!(!log.is_due(Duration::MAX));
-        // Not for ever, on a thread that is never idle.
-        while !log.is_due(Duration::ZERO) {
-            std::thread::yield_now();
-        }
-        let written = |seq| {
-            audit.settle();
-            matches!(log.wait(seq, Duration::from_secs(10)), Some(Ok(_)))
-        };
-        assert!(written(seq));
-        assert!(!log.is_due(Duration::ZERO));
-        // Not at all once storage is known to be as quick as this one.
-        loop {
-            let seq = audit.enqueue(&payload(), None, None).unwrap();
-            if log.is_due(Duration::MAX) {
-                break;
-            }
-            assert!(written(seq));
-        }
-    }
-
     #[tokio::test]
     async fn giving_up_waiting_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();

@@ -530,3 +530,44 @@ fn check_recipients(recipients: &[PublicKey]) -> Result<(), StartError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::PrivateKey;
+
+    #[test]
+    fn a_record_waits_for_company_only_where_that_saves_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipient = PrivateKey::generate("auditor").unwrap().public();
+        let log = Log::open(dir.path(), LogOptions::new(vec![recipient]), |_| ()).unwrap();
+        let reason = LogStop {
+            reason: Code::from_words("test"),
+        };
+        let enqueue = || log.enqueue(&reason, None, None).unwrap();
+        // While this is held the writer's thread, which may still be awake, takes nothing away.
+        let held = lock_mutex(&log.writer);
+        assert!(!log.is_due(Duration::ZERO));
+        enqueue();
+        assert!(!log.is_due(Duration::MAX));
+        std::thread::sleep(Duration::from_millis(1));
+        // Not for ever, on a thread that is never idle.
+        assert!(log.is_due(Duration::ZERO));
+        drop(held);
+
+        // Once it is written nothing waits.
+        let last = log.append(&reason, None, None).unwrap();
+        assert!(matches!(
+            log.wait(last, Duration::from_secs(60)),
+            Some(Ok(_))
+        ));
+        assert!(!log.is_due(Duration::ZERO));
+
+        // Not at all once storage is known to be as quick as memory.
+        let held = lock_mutex(&log.writer);
+        (0..100).for_each(|_| log.shared.pace.note(Duration::ZERO));
+        enqueue();
+        assert!(log.is_due(Duration::MAX));
+        drop(held);
+    }
+}

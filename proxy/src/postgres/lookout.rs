@@ -36,6 +36,8 @@ pub(crate) enum LookError {
     Backend(#[from] UpstreamError),
     #[error(transparent)]
     Illegible(#[from] SnapshotError),
+    #[error("the backend does not say which state its catalog is in")]
+    Stateless,
     #[error("the catalog changes faster than it can be read")]
     Restless,
     #[error("no answer within {} s", PATIENCE.as_secs())]
@@ -179,11 +181,8 @@ async fn close_when_unused(place: Place) {
 
 async fn fingerprint(upstream: &mut Upstream) -> Result<String, LookError> {
     let rows = upstream.ask(Snapshot::FINGERPRINT_QUERY).await?;
-    let first = rows
-        .into_iter()
-        .next()
-        .and_then(|row| row.into_iter().next());
-    Ok(first.flatten().unwrap_or_default())
+    let first = rows.into_iter().flatten().next();
+    first.flatten().ok_or(LookError::Stateless)
 }
 
 /// Definitions are printed by the search path. Nothing of it waits for others, or takes long.
